@@ -1,0 +1,35 @@
+"""Two families of errors: the user's, with cause and remedy in one sentence, and a broken invariant."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one sentence with the cause and the remedy.
+
+    ``exit_code`` is what the command line returns: 2 for bad input, 3 for something that cannot be reached,
+    4 for a refusal by the other side.
+    """
+
+    exit_code = 2
+
+
+class UnreachableError(UserError):
+    """A coordinator, RPC or peer that does not answer."""
+
+    exit_code = 3
+
+
+class RefusedError(UserError):
+    """The other side answered and said no, or what it sent failed a check."""
+
+    exit_code = 4
+
+
+class InvariantError(AssertionError):
+    """A fault in AnyNode itself: something that must not happen did."""
+
+
+def invariant(condition: bool, message: str) -> None:
+    """Raise :class:`InvariantError` unless ``condition`` holds (unlike ``assert``, also under ``-O``)."""
+    if not condition:
+        raise InvariantError(message)

@@ -1,0 +1,1 @@
+"""The ledger: accepted work becomes double-entry transfers, batches and reward roots."""

@@ -1,0 +1,94 @@
+"""The blob store: chunks and manifests on disk, named by their BLAKE3 hash, written aside, synced and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from anynode.blobs.manifest import CHUNK_BYTES_MAX, ChunkRef, Manifest, cut
+from anynode_contracts.canonical import hash_hex
+from anynode_contracts.errors import RefusedError, UserError
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Write ``data`` beside ``path``, sync, rename: a crash or a full disk leaves the old file whole.
+
+    Raises ``UserError`` when the disk is full or not writable.
+    """
+    handle, aside = -1, ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=".aside-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if aside:
+                Path(aside).unlink()
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write {path}: {reason}; free some space or choose another folder") from error
+
+
+class BlobStore:
+    """Content-addressed files below ``folder``. Safe for several processes: a name always means the same bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Where the chunk or manifest ``digest`` lies. Raises ``RefusedError`` if it is not a hash."""
+        if not _HASH.fullmatch(digest):
+            raise RefusedError(f"{digest[:80]!r} is not a BLAKE3 hash; name a blob by its 64 hexadecimal digits")
+        return self.folder / digest[:2] / digest[2:]
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).is_file()
+
+    def get(self, digest: str) -> bytes:
+        """The bytes named ``digest``, checked. Raises ``RefusedError`` if they are missing or damaged."""
+        try:
+            data = self.path(digest).read_bytes()
+        except FileNotFoundError as error:
+            raise RefusedError(f"blob {digest[:16]}… is not here; fetch it from a peer that has it") from error
+        if hash_hex(data) != digest:
+            self.path(digest).unlink(missing_ok=True)
+            raise RefusedError(f"blob {digest[:16]}… was damaged on disk and is removed; fetch it again")
+        return data
+
+    def put(self, data: bytes | memoryview) -> str:
+        """Store ``data`` and return its hash. Storing the same bytes twice costs one look-up."""
+        digest = hash_hex(bytes(data))
+        if not self.has(digest):
+            write_atomically(self.path(digest), data)
+        return digest
+
+    def put_manifest(self, manifest: Manifest) -> str:
+        """Store a manifest whose chunks are already here, and return its root."""
+        return self.put(manifest.to_bytes())
+
+    def manifest(self, root: str, kind: str) -> Manifest:
+        """The stored manifest ``root``. Raises ``RefusedError`` if it is missing or of another kind."""
+        return Manifest.from_bytes(self.get(root), root=root, kind=kind)
+
+    def put_bytes(self, kind: str, meta: dict[str, object], data: bytes | memoryview) -> Manifest:
+        """Cut ``data`` into 1 MiB chunks, store them and their manifest, and return it."""
+        chunks = tuple(ChunkRef(self.put(piece), len(piece)) for piece in cut(data, CHUNK_BYTES_MAX))
+        manifest = Manifest(kind=kind, meta=dict(meta), chunks=chunks)
+        self.put_manifest(manifest)
+        return manifest
+
+    def read(self, manifest: Manifest) -> bytes:
+        """All bytes of a blob whose chunks are all here."""
+        return b"".join(self.get(chunk.hash) for chunk in manifest.chunks)
+
+    def missing(self, manifest: Manifest) -> tuple[ChunkRef, ...]:
+        """The chunks still to fetch."""
+        return tuple(chunk for chunk in manifest.chunks if not self.has(chunk.hash))

@@ -1,0 +1,1 @@
+"""Data sets: packed safetensors shards with a manifest."""

@@ -1,0 +1,1 @@
+"""The machine: hardware class, pinned arithmetic settings, limits."""

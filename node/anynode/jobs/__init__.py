@@ -1,0 +1,1 @@
+"""Jobs as data: graphs, job files, export and templates."""

@@ -1,0 +1,1 @@
+"""The round protocol: signed messages, dealing of samples, and the pure state machines."""

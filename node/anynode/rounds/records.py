@@ -1,0 +1,248 @@
+"""The records of a job: a hash chain signed by the coordinator, from which the whole lineage can be audited.
+
+Each round appends, in this order, ``open``, ``seal``, one or more ``assign``, ``result`` and ``close``; its
+``verdict`` follows when its audits are final. ``begin`` is the first record of a job, ``finish`` the last but for
+verdicts. A record's hash covers its body and the hash before it, not its signature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+from annotated_types import MaxLen
+from pydantic import ConfigDict
+
+from anynode.rounds.ids import (
+    Address,
+    Attempt,
+    Chunk,
+    Hash,
+    Height,
+    Line,
+    PeerId,
+    Range,
+    Round,
+    Samples,
+    Seconds,
+    Signature,
+    Slot,
+    Steps,
+)
+from anynode_contracts.canonical import canonical_json, hash_hex
+
+MEMBERS_MAX = 10_000
+CHUNKS_MAX = 100_000
+GENESIS = "0" * 64
+_STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first record: which job, on which protocol, from which state."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["begin"]
+    protocol: int
+    state_root: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node's place in a round. ``proven``: it has had an accepted audit, so its update has weight."""
+
+    __pydantic_config__ = _STRICT
+    slot: Slot
+    node: Address
+    peer: PeerId
+    hardware: Annotated[str, MaxLen(300)]
+    quota_steps: Steps
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Round ``round`` starts from ``state_root``; ``ranges[slot]`` are the positions dealt to each slot."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["open"]
+    round: Round
+    state_root: Hash
+    beacon: Annotated[str, MaxLen(66)]
+    refresh: bool
+    members: Annotated[tuple[Member, ...], MaxLen(MEMBERS_MAX)]
+    ranges: Annotated[tuple[tuple[Range, ...], ...], MaxLen(MEMBERS_MAX)]
+    cursor: Annotated[int, "after this round's samples were taken"]
+    returned: tuple[Range, ...]
+    work_s: Seconds
+    exchange_s: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A commitment that counts, with the worker's EIP-712 signature over it."""
+
+    __pydantic_config__ = _STRICT
+    slot: Slot
+    node: Address
+    steps: Steps
+    samples: Samples
+    update_root: Hash
+    trace_root: Hash
+    hardware: Annotated[str, MaxLen(300)]
+    code_version: Annotated[str, MaxLen(60)]
+    energy_mj: Annotated[int, "millijoule, 0 when not measured"]
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a slot does not count, in words."""
+
+    __pydantic_config__ = _STRICT
+    slot: Slot
+    reason: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The commitments that count, those that do not, and what fixes the audit draw."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["seal"]
+    round: Round
+    commitments: Annotated[tuple[Committed, ...], MaxLen(MEMBERS_MAX)]
+    missing: tuple[Reason, ...]
+    secret_hash: Hash
+    audit_height: Height
+
+
+@dataclass(frozen=True, slots=True)
+class Reducer:
+    """Slot ``slot`` reduces exchange chunk ``chunk``."""
+
+    __pydantic_config__ = _STRICT
+    chunk: Chunk
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Whose updates count (``accepted``), and who reduces which chunks. ``attempt`` > 0 replaces dead reducers."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["assign"]
+    round: Round
+    attempt: Attempt
+    accepted: tuple[Slot, ...]
+    rejected: tuple[Reason, ...]
+    weightless: tuple[Slot, ...]
+    reducers: Annotated[tuple[Reducer, ...], MaxLen(CHUNKS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """One averaged chunk: its hash, the senders in it, and the reducer's signature."""
+
+    __pydantic_config__ = _STRICT
+    chunk: Chunk
+    attempt: Attempt
+    reducer: Slot
+    senders: tuple[Slot, ...]
+    result: Hash
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Every chunk of the averaged update, signed before any peer applies it. Empty: the round is void."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["result"]
+    round: Round
+    chunks: Annotated[tuple[ChunkResult, ...], MaxLen(CHUNKS_MAX)]
+    steps: Steps
+    cursor: int
+    returned: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A member's signed word that it holds the new state."""
+
+    __pydantic_config__ = _STRICT
+    node: Address
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The new state. ``forks``: nodes that reported another root."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["close"]
+    round: Round
+    state_root: Hash
+    reports: Annotated[tuple[Report, ...], MaxLen(MEMBERS_MAX)]
+    forks: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict on one committed slot. ``audited`` is false where the draw passed it by."""
+
+    __pydantic_config__ = _STRICT
+    slot: Slot
+    node: Address
+    audited: bool
+    accepted: bool
+    reason: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The audits of a round are final. ``secret`` and ``block_hash`` let anyone repeat the draw."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["verdict"]
+    round: Round
+    secret: Hash
+    block_hash: Annotated[str, MaxLen(66)]
+    judged: Annotated[tuple[Judged, ...], MaxLen(MEMBERS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The job has had all its rounds."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["finish"]
+    rounds: Round
+    state_root: Hash
+
+
+Body = Begin | Open | Seal | Assign | Result | Close | Verdict | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One link of the chain."""
+
+    __pydantic_config__ = _STRICT
+    job: Hash
+    height: Height
+    previous: Hash
+    body: Body
+
+    @property
+    def hash(self) -> str:
+        return hash_hex(canonical_json(asdict(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRecord:
+    """A record with the coordinator's EIP-712 signature over its place, kind and hash."""
+
+    __pydantic_config__ = _STRICT
+    record: Record
+    signature: Signature

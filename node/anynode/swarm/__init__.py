@@ -1,0 +1,1 @@
+"""The swarm: hivemind daemon, streams, DHT records and blob transfer."""

@@ -1,0 +1,1 @@
+"""Training: inner steps, traces, and the process they run in."""

@@ -1,0 +1,1 @@
+"""Wallets: encrypted keystores and claims."""

@@ -1,0 +1,1 @@
+"""The verifier: coordinates rounds, recomputes sampled work, settles what was accepted."""

@@ -1,0 +1,193 @@
+"""What the training process can do with one job: each request reads blobs by hash and stores blobs by hash."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anynode.blobs.store import BlobStore
+from anynode.data.dataset import DataSet
+from anynode.device.hardware import hardware_class
+from anynode.exact.arithmetic import require_ieee
+from anynode.exact.layout import chunk_specs
+from anynode.exact.outer import NextRound, OuterRules, apply_round
+from anynode.exact.reduce import Contribution, reduce_chunk
+from anynode.exact.state import State
+from anynode.jobs.graph import Graph
+from anynode.jobs.job import JOB_BYTES_MAX, Job
+from anynode.jobs.weights import load_model, read_weights, write_tensors
+from anynode.training.inner import Report, Workload, work
+from anynode.training.messages import ApplySpec, Claim, Opening, Progress, ReduceSpec, WorkSpec
+from anynode.training.replay import replay
+from anynode_contracts.errors import RefusedError, UserError
+
+JOB_FILE = "job.json"
+
+
+class Engine:
+    """One job, its graph and data, and the store. It holds at most one state in memory, the one used last."""
+
+    def __init__(self, store: BlobStore, job: Job, graph: Graph, job_folder: Path) -> None:
+        self._store, self._job, self._graph, self._job_folder = store, job, graph, job_folder
+        self._held: tuple[str, State] | None = None
+        self._commands: dict[str, Callable[[dict[str, Any], Report], dict[str, Any]]] = {
+            "initial_state": self._initial_state,
+            "work": self._work,
+            "replay": self._replay,
+            "reduce": self._reduce,
+            "apply": self._apply,
+            "evaluate": self._evaluate,
+            "export": self._export,
+        }
+
+    @classmethod
+    def open(cls, opening: Opening) -> Engine:
+        """Load a job's description and graph. Raises ``UserError`` for files that are missing or do not fit."""
+        prepare_torch()
+        folder = Path(opening.job_folder)
+        job = read_job(folder)
+        model = load_model(folder)
+        if model.graph.identity != job.model.identity or model.graph.batch_size != job.training.batch_size:
+            raise RefusedError(f"the model in {folder} is not the job's; fetch the job's files again")
+        return cls(BlobStore(Path(opening.store_folder)), job, model.graph, folder)
+
+    def greeting(self) -> dict[str, Any]:
+        return {
+            "job_id": self._job.job_id,
+            "hardware_class": hardware_class(),
+            "parameters": self._graph.parameter_count,
+        }
+
+    def answer(self, command: str, body: Mapping[str, Any], report: Report) -> dict[str, Any]:
+        """Carry out one request. ``report`` is called as work goes on; what it raises ends the request."""
+        if command not in self._commands:
+            raise RefusedError(f"the training process knows no request {command[:40]!r}; use one AnyNode version")
+        return self._commands[command](dict(body), report)
+
+    @cached_property
+    def _data(self) -> DataSet:
+        data = DataSet.open(self._job_folder)
+        if data.hash != self._job.data.hash:
+            raise RefusedError(f"the data set in {self._job_folder} is not the job's; fetch the job's files again")
+        return data
+
+    @cached_property
+    def _workload(self) -> Workload:
+        def batch_of(indices: Sequence[int]) -> Mapping[str, Tensor]:
+            return self._data.batch(list(indices))
+
+        return Workload(self._graph.loss, batch_of, self._job.training)
+
+    def _state(self, root: str) -> State:
+        """The state ``root``, from memory if it was the last one used."""
+        if self._held is None or self._held[0] != root:
+            self._held = None
+            state = State.load(self._store, root)
+            expected = {name: spec.shape for name, spec in self._graph.parameters.items()}
+            if state.job_id != self._job.job_id or dict(state.layout.tensors) != expected:
+                raise RefusedError(f"state {root[:16]}… is not of job {self._job.job_id[:16]}…; ask for the right one")
+            self._held = root, state
+        return self._held[1]
+
+    def _initial_state(self, _: dict[str, Any], __: Report) -> dict[str, Any]:
+        self._held = None
+        state = State.initial(self._job.job_id, load_model(self._job_folder).parameters)
+        root = state.save(self._store).root
+        self._held = root, state
+        return {"state_root": root}
+
+    def _work(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        spec = WorkSpec.from_json(body["spec"])
+        limit_s = body.get("time_limit_s")
+        state = self._state(spec.state_root)
+        return work(self._workload, state, spec, self._store.put, report=report, time_limit_s=limit_s).to_json()
+
+    def _replay(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        spec, claim = WorkSpec.from_json(body["spec"]), Claim.from_json(body["claim"])
+        return replay(self._workload, self._state(spec.state_root), spec, claim, report=report).to_json()
+
+    def _reduce(self, body: dict[str, Any], _: Report) -> dict[str, Any]:
+        spec = ReduceSpec.from_json(body["spec"])
+        chunks = chunk_specs(self._graph.parameter_count, spec.refresh)
+        if spec.job_id != self._job.job_id or spec.chunk_index >= len(chunks):
+            raise RefusedError(f"chunk {spec.chunk_index} is not one of this job's updates; ask for the seal again")
+        contributions = [
+            Contribution(item.slot, self._store.get(item.payload_hash), item.samples, item.steps, item.full_weight)
+            for item in spec.contributions
+        ]
+        result = reduce_chunk(chunks[spec.chunk_index], contributions, self._workload.exchange)
+        return {"result": self._store.put(result)}
+
+    def _apply(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        spec = ApplySpec.from_json(body["spec"])
+        state = self._state(spec.state_root)
+        self._held = None  # apply_round consumes it
+        training = self._job.training
+        after = apply_round(
+            state,
+            self._results(spec, report) if spec.results else None,
+            OuterRules(training.outer_lr, training.outer_momentum, self._workload.exchange),
+            refresh=spec.refresh,
+            steps_advance=spec.steps_advance,
+            after=NextRound(spec.next_round, spec.cursor, spec.returned),
+        )
+        root = after.save(self._store).root
+        self._held = root, after
+        return {"state_root": root}
+
+    def _results(self, spec: ApplySpec, report: Report) -> Iterator[bytes]:
+        for done, digest in enumerate(spec.results):
+            report(Progress(done, len(spec.results)))
+            yield self._store.get(digest)
+
+    def _evaluate(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Mean loss over a fixed choice of validation samples, spread evenly over all of them."""
+        params = self._state(str(body["state_root"])).parameters()
+        size, there = self._graph.batch_size, self._data.validation_samples
+        if not there:
+            raise UserError("the data set has no validation samples; pack it again with some")
+        batches = max(1, min(self._job.training.evaluation_samples, there) // size)
+        losses = []
+        with torch.no_grad():
+            for batch in range(batches):
+                indices = [(batch * size + i) * there // (batches * size) for i in range(size)]
+                columns = self._data.batch(indices, split="validation")
+                losses.append(float(self._graph.loss(params, columns)))
+                report(Progress(batch + 1, batches))
+        loss = sum(losses) / len(losses)
+        if not math.isfinite(loss):
+            raise UserError("the model's validation loss is not a number; submit the job with a lower learning rate")
+        return {"loss": loss}
+
+    def _export(self, body: dict[str, Any], _: Report) -> dict[str, Any]:
+        """Write the parameters (and the graph's constants) as a safetensors file that fits ``model.json``."""
+        tensors = read_weights(self._job_folder / "model.safetensors", self._graph)
+        for name, view in self._state(str(body["state_root"])).parameters().items():
+            tensors[name] = view.clone()
+        write_tensors(Path(str(body["path"])), tensors)
+        return {}
+
+
+def read_job(folder: Path) -> Job:
+    """The job described by ``job.json`` in its folder."""
+    path = folder / JOB_FILE
+    try:
+        with path.open("rb") as file:
+            return Job.from_bytes(file.read(JOB_BYTES_MAX + 1))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; fetch the job's files again") from error
+
+
+def prepare_torch() -> None:
+    """One thread, deterministic kernels, IEEE rounding."""
+    torch.set_num_threads(1)
+    torch.set_deterministic_debug_mode("error")  # the same switch as use_deterministic_algorithms, minus its imports
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010  (an untyped property)
+    torch.set_flush_denormal(False)
+    require_ieee()

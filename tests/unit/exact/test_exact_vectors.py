@@ -1,0 +1,46 @@
+"""The committed vectors hold in this process and under every instruction set that ATEN can be told to use."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from exact_vectors import VECTORS, compute
+
+from anynode.exact.arithmetic import require_ieee
+from anynode_contracts.errors import UserError
+
+
+def test_the_committed_vectors_hold() -> None:
+    assert compute() == json.loads(VECTORS.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_the_vectors_hold_with_other_instructions(capability: str) -> None:
+    if capability not in _capabilities():
+        capability = "default"  # a processor without AVX2 can only be told to use its plain instructions
+    environment = dict(os.environ) | {"ATEN_CPU_CAPABILITY": capability}
+    script = Path(__file__).with_name("exact_vectors.py")
+    done = subprocess.run([sys.executable, str(script)], env=environment, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == json.loads(VECTORS.read_text(encoding="utf-8"))
+
+
+def test_flushing_small_numbers_to_zero_is_noticed() -> None:
+    require_ieee()
+    if torch.set_flush_denormal(True):
+        try:
+            with pytest.raises(UserError, match="does not round as IEEE 754"):
+                require_ieee()
+        finally:
+            torch.set_flush_denormal(False)
+
+
+def _capabilities() -> list[str]:
+    known = ["default", "avx2", "avx512"]
+    best = torch.backends.cpu.get_cpu_capability().lower()
+    return known[: known.index(best) + 1] if best in known else ["default"]

@@ -1,0 +1,218 @@
+"""Inner training, its trace and its replay, in this process on a toy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from line_job import (
+    STEPS,
+    MemoryStore,
+    batch_of,
+    initial_state,
+    loss,
+    mean_loss,
+    one_round,
+    spec_of,
+    workload,
+)
+from torch import Tensor
+
+from anynode.blobs.manifest import Manifest
+from anynode.exact.quantise import DivergedError
+from anynode.exact.state import State
+from anynode.training.adamw import FlatAdamW, learning_rate
+from anynode.training.inner import work
+from anynode.training.messages import Claim, Progress, WorkResult
+from anynode.training.replay import replay
+from anynode.training.trace import EMPTY_ROOT, trace_root
+from anynode_contracts.errors import RefusedError
+
+
+def claim(result: WorkResult) -> Claim:
+    return Claim(result.update_root, result.trace_root, result.leaves)
+
+
+def done(state: State | None = None, **changes: object) -> WorkResult:
+    chosen = state or initial_state()
+    return work(workload(**changes), chosen, spec_of(chosen, 0), MemoryStore().keep)
+
+
+@pytest.mark.parametrize("bits", [4, 32])
+def test_three_workers_learn_together(bits: int) -> None:
+    task, state = workload(bits=bits), initial_state()
+    first = mean_loss(state)
+    for _ in range(12):
+        state = one_round(task, state, workers=3)
+    assert mean_loss(state) < first / 5, (bits, first, mean_loss(state))
+    assert state.step == 12 * STEPS and state.cursor == 12 * 3 * STEPS * 8 and state.has_moments
+
+
+def test_a_round_repeated_gives_the_same_root() -> None:
+    task = workload()
+    states = [one_round(task, one_round(task, initial_state(), 2), 2) for _ in range(2)]
+    assert states[0].params.equal(states[1].params) and states[0].v.equal(states[1].v)
+
+
+def test_adamw_is_that_of_torch() -> None:
+    settings = workload(weight_decay=0.1, clip_norm=0.5).settings
+    flat = torch.linspace(-1.0, 1.0, 50)
+    theirs = flat.clone().requires_grad_()
+    m, v = torch.zeros(50), torch.zeros(50)
+    ours = FlatAdamW(flat, m, v, 0, settings)
+    optimizer = torch.optim.AdamW(
+        [theirs],
+        lr=0.01,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=0.1,
+        foreach=False,
+    )
+    for step in range(20):
+        gradient = torch.cos(torch.arange(50) * 0.37 + step) * (0.01 if step % 3 else 1.0)
+        theirs.grad = gradient.clone()
+        torch.nn.utils.clip_grad_norm_([theirs], 0.5)
+        optimizer.step()
+        ours.step(gradient.clone(), 0.01)
+    assert torch.allclose(flat, theirs.detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_adamw_goes_on_from_published_moments() -> None:
+    settings = workload().settings
+    gradients = [torch.sin(torch.arange(9.0) + step) for step in range(8)]
+
+    def run(optimizer: FlatAdamW, steps: list[Tensor]) -> None:
+        for gradient in steps:
+            optimizer.step(gradient.clone(), 0.01)
+
+    whole = FlatAdamW(torch.ones(9), torch.zeros(9), torch.zeros(9), 0, settings)
+    run(whole, gradients)
+    start = FlatAdamW(torch.ones(9), torch.zeros(9), torch.zeros(9), 0, settings)
+    run(start, gradients[:5])
+    rest = FlatAdamW(start.params.clone(), start.m.clone(), start.v.clone(), 5, settings)
+    run(rest, gradients[5:])
+    assert rest.params.equal(whole.params)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_floor() -> None:
+    settings = workload(warmup_steps=10, total_steps=100, min_lr_ratio=0.1).settings
+    rates = [learning_rate(settings, step) for step in range(120)]
+    assert rates[0] == pytest.approx(0.002, rel=1e-3)
+    assert max(rates) < 0.02 and rates.index(max(rates)) == 9
+    assert rates[100] == rates[119] == pytest.approx(0.002)
+
+
+def test_the_rate_follows_the_step_count_of_the_state() -> None:
+    state = replace(initial_state(), step=30)
+    settings = workload().settings
+    assert done(state).leaves[0].rates[0] == learning_rate(settings, 30).hex()
+
+
+def test_an_update_names_its_place_and_carries_moments_on_refresh_rounds_only() -> None:
+    state, store = initial_state(), MemoryStore()
+    for refresh, chunks in ((True, 3), (False, 1)):
+        result = work(workload(), state, spec_of(state, 2, refresh=refresh), store.keep)
+        manifest = Manifest.from_bytes(store.blobs[result.update_root], root=result.update_root, kind="update")
+        assert len(manifest.chunks) == chunks
+        assert manifest.meta["slot"] == 2 and manifest.meta["steps"] == STEPS
+        assert all(isinstance(value, (int, str, bool)) for value in manifest.meta.values())
+
+
+def test_a_time_limit_commits_a_prefix() -> None:
+    clock = iter(range(1_000))
+    state = initial_state()
+    seen: list[Progress] = []
+    result = work(
+        workload(),
+        state,
+        spec_of(state, 0),
+        MemoryStore().keep,
+        report=seen.append,
+        time_limit_s=5.0,
+        now_s=lambda: float(next(clock)),
+    )
+    assert result.steps == 5 and result.samples == 40
+    assert [leaf.steps for leaf in result.leaves] == [4, 1]
+    assert [progress.done for progress in seen] == [1, 2, 3, 4, 5]
+    spec = spec_of(state, 0)
+    prefix = replace(spec, steps=5, indices=spec.indices[:40])
+    assert replay(workload(), state, prefix, claim(result)).accepted
+
+
+def test_replay_accepts_equal_bits() -> None:
+    state = initial_state()
+    result = done()
+    verdict = replay(workload(), state, spec_of(state, 0), claim(result))
+    assert verdict.accepted and verdict.reason == "10 steps in 3 segments replayed with equal bits"
+    without = replay(workload(), state, spec_of(state, 0), Claim(result.update_root, result.trace_root))
+    assert without.accepted
+
+
+def test_replay_says_what_differs_and_where() -> None:
+    state, spec, result = initial_state(), spec_of(initial_state(), 0), done()
+    other_rate = done(learning_rate=0.03)
+    leaves = list(result.leaves)
+    leaves[2] = replace(leaves[2], after="00" * 32)
+    shifted = tuple(leaves)
+    cases = [
+        (claim(other_rate), 0, "segment 0 (steps 0 to 3) differs in the state after it"),
+        (Claim(result.update_root, trace_root(shifted), shifted), 2, "segment 2 (steps 8 to 9) differs in"),
+        (Claim(result.update_root, result.trace_root, shifted), None, "not the one committed to"),
+        (Claim(result.update_root, trace_root(leaves[:2]), tuple(leaves[:2])), 2, "has 2 segments"),
+        (Claim("11" * 32, result.trace_root, result.leaves), None, "but the update sent is another"),
+        (Claim("11" * 32, result.trace_root), None, "but the update sent is another"),
+        (Claim(result.update_root, "11" * 32), None, "the trace of 3 segments differs"),
+    ]
+    for case, segment, words in cases:
+        verdict = replay(workload(), state, spec, case)
+        assert not verdict.accepted and words in verdict.reason, verdict
+        assert verdict.first_differing_segment == segment, verdict
+    longer = (*result.leaves, replace(result.leaves[2], segment=3))
+    verdict = replay(workload(), state, spec, Claim(result.update_root, trace_root(longer), longer))
+    assert verdict.first_differing_segment == 3 and "4 segments are claimed" in verdict.reason
+
+
+def test_training_that_diverges_says_so_and_is_no_valid_claim() -> None:
+    def broken(params: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        return loss(params, batch) * (math.inf if float(batch["x"][0, 0]) == float(batch_of([148])["x"]) else 1.0)
+
+    state = initial_state()
+    spec = spec_of(state, 0)
+    indices = (*spec.indices[:48], 148, *spec.indices[49:])  # step 6
+    bad = replace(workload(), loss=broken)
+    with pytest.raises(DivergedError, match="inner step 6"):
+        work(bad, state, replace(spec, indices=indices), MemoryStore().keep)
+    verdict = replay(bad, state, replace(spec, indices=indices), Claim("11" * 32, "22" * 32))
+    assert not verdict.accepted and "cannot be done as claimed" in verdict.reason
+
+
+def test_a_fault_of_the_auditor_is_not_held_against_the_worker() -> None:
+    def unreadable(_: object) -> dict[str, Tensor]:
+        raise RefusedError("the shard is damaged; fetch it again")
+
+    state = initial_state()
+    with pytest.raises(RefusedError, match="damaged"):
+        replay(replace(workload(), batch_of=unreadable), state, spec_of(state, 0), claim(done()))
+
+
+def test_work_that_does_not_fit_the_state_is_refused() -> None:
+    state = initial_state()
+    for spec, words in (
+        (replace(spec_of(state, 0), job_id="cd" * 32), "of another"),
+        (replace(spec_of(state, 0), round=1), "opens round 0"),
+        (replace(spec_of(state, 0), steps=9), "80 samples for 9 steps"),
+    ):
+        with pytest.raises(RefusedError, match=words):
+            work(workload(), state, spec, MemoryStore().keep)
+
+
+def test_the_trace_root_commits_to_every_leaf_and_their_order() -> None:
+    leaves = list(done(segment_steps=1).leaves)
+    roots = {trace_root(leaves[:count]) for count in range(len(leaves) + 1)}
+    assert len(roots) == len(leaves) + 1 and EMPTY_ROOT in roots
+    assert trace_root([leaves[1], leaves[0]]) != trace_root(leaves[:2])
+    for field, value in (("inputs", "00" * 32), ("rates", ((1.0).hex(),)), ("first_step", 9)):
+        changed = [*leaves[:3], replace(leaves[3], **{field: value}), *leaves[4:]]
+        assert trace_root(changed) != trace_root(leaves), field

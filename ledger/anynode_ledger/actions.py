@@ -1,0 +1,84 @@
+"""What each intent is on the chain: the call that carries it out, and whether the chain shows that it is done.
+
+The second question makes the outbox safe with a database restored from a copy: an intent whose effect is there is
+never sent again, and one whose starting point is not what the ledger expects is not sent at all.
+"""
+
+from __future__ import annotations
+
+from web3 import Web3
+
+from anynode_contracts.calls import Call
+from anynode_contracts.clients import DistributorClient, EscrowClient
+from anynode_contracts.errors import RefusedError
+from anynode_ledger.intents import Intent
+
+
+def call_of(w3: Web3, intent: Intent) -> Call:
+    """The contract call that carries the intent out."""
+    match intent.kind:
+        case "draw":
+            return EscrowClient(w3, intent.contract).build_draw(
+                _text(intent, "job_id"), batch=_number(intent, "batch"), amount_wei=_number(intent, "amount_wei")
+            )
+        case "finalise":
+            return EscrowClient(w3, intent.contract).build_finalise(
+                _text(intent, "job_id"), final_batch=_number(intent, "final_batch")
+            )
+        case "postRoot":
+            return DistributorClient(w3, intent.contract).build_post_root(
+                batch=_number(intent, "batch"),
+                root=bytes.fromhex(_text(intent, "root")),
+                total_gwei=_number(intent, "total_gwei"),
+                data_hash=bytes.fromhex(_text(intent, "data_hash")),
+            )
+
+
+def is_done(w3: Web3, intent: Intent, *, block: int) -> bool:
+    """Whether the state after ``block`` shows the intent's effect.
+
+    Raises ``RefusedError`` when the chain stands at a point from which the intent makes no sense.
+    """
+    match intent.kind:
+        case "draw":
+            return _is_drawn(w3, intent, block)
+        case "finalise":
+            job = EscrowClient(w3, intent.contract).job(_text(intent, "job_id"), block=block)
+            return job is not None and (job.finalised or job.refunded)
+        case "postRoot":
+            number, root = _number(intent, "batch"), bytes.fromhex(_text(intent, "root"))
+            client = DistributorClient(w3, intent.contract)
+            found = [r for r in (client.waiting_root(block=block), client.active_root(block=block)) if r is not None]
+            newest = max(found, key=lambda r: r.batch, default=None)
+            if newest is None or newest.batch < number:
+                return False
+            if newest.batch == number and newest.root != root:
+                raise RefusedError(
+                    f"batch {number} on the chain has the root 0x{newest.root.hex()}, the ledger's is 0x{root.hex()};"
+                    " find out who posted it, and veto it if it still waits"
+                )
+            return True
+
+
+def _is_drawn(w3: Web3, intent: Intent, block: int) -> bool:
+    job_id = _text(intent, "job_id")
+    job = EscrowClient(w3, intent.contract).job(job_id, block=block)
+    if job is None:
+        return False
+    before, amount = _number(intent, "drawn_before_wei"), _number(intent, "amount_wei")
+    if job.drawn_wei <= before:
+        return False
+    if job.drawn_wei != before + amount:
+        raise RefusedError(
+            f"the escrow of job {job_id[:16]}… has paid out {job.drawn_wei} wei, the ledger expects {before} wei before"
+            f" drawing {amount} wei; restore the ledger from its newest copy"
+        )
+    return True
+
+
+def _text(intent: Intent, name: str) -> str:
+    return str(intent.arguments[name])
+
+
+def _number(intent: Intent, name: str) -> int:
+    return int(str(intent.arguments[name]))

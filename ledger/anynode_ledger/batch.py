@@ -1,0 +1,199 @@
+"""Reward batches: what to settle, what to draw from each escrow, and the root over cumulative entries. Pure.
+
+One entry per node: index, payout address, everything ever payable in whole gwei. What is below a gwei stays in the
+node's payable account and carries over (contracts.md, RewardDistributor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Literal
+
+from anynode_contracts.canonical import canonical_json, hash_hex
+from anynode_contracts.entries import GWEI, Entry
+from anynode_contracts.errors import invariant
+from anynode_contracts.merkle import MerkleTree, build_tree, domain
+from anynode_ledger.accounts import Account, Balances, Transfer, accrued, payable
+
+NO_HISTORY = "0" * 64
+
+BatchState = Literal["pending", "posted", "void"]
+
+
+@dataclass(frozen=True, slots=True)
+class Payee:
+    """A node in a root: its registry index, payout address and everything it ever had payable."""
+
+    index: int
+    account: str
+    earned_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One reward root. ``number`` counts posted roots; a vetoed number is tried again with the next ``attempt``.
+
+    ``root`` and ``data_hash`` are 64 hexadecimal digits; ``data_hash`` binds the entries and, through
+    ``ledger_hash``, every transfer before them. ``draws`` maps job id -> wei to draw from its escrow first.
+    """
+
+    number: int
+    attempt: int
+    chain_id: int
+    distributor: str
+    entries: tuple[Entry, ...]
+    root: str
+    total_gwei: int
+    data_hash: str
+    ledger_hash: str
+    draws: Mapping[str, int]
+
+    def tree(self) -> MerkleTree:
+        """The Merkle tree whose root this batch posts."""
+        return build_tree(domain(self.chain_id, self.distributor), self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a batch will move: pending transfers into payable, and what to draw from each escrow."""
+
+    transfers: tuple[Transfer, ...]
+    draws: Mapping[str, int]
+
+
+def build_batch(
+    number: int,
+    chain_id: int,
+    distributor: str,
+    payees: Iterable[Payee],
+    *,
+    attempt: int = 1,
+    ledger_hash: str = NO_HISTORY,
+    draws: Mapping[str, int] | None = None,
+) -> Batch:
+    """The batch that pays ``payees`` (any order; those below one gwei are left out). Needs at least one entry."""
+    entries = tuple(
+        Entry(payee.index, payee.account, payee.earned_wei // GWEI)
+        for payee in sorted(payees, key=lambda payee: payee.index)
+        if payee.earned_wei >= GWEI
+    )
+    invariant(bool(entries), "a batch without entries has no root")
+    root = build_tree(domain(chain_id, distributor), entries).root.hex()
+    content = {
+        "number": number,
+        "attempt": attempt,
+        "chain_id": chain_id,
+        "distributor": distributor,
+        "ledger_hash": ledger_hash,
+        "draws": {job_id: str(amount) for job_id, amount in (draws or {}).items()},
+        "entries": [[entry.index, entry.account, str(entry.cumulative_gwei)] for entry in entries],
+    }
+    return Batch(
+        number=number,
+        attempt=attempt,
+        chain_id=chain_id,
+        distributor=distributor,
+        entries=entries,
+        root=root,
+        total_gwei=sum(entry.cumulative_gwei for entry in entries),
+        data_hash=hash_hex(canonical_json(content)),
+        ledger_hash=ledger_hash,
+        draws=dict(draws or {}),
+    )
+
+
+def extend_history(ledger_hash: str, transfers: Sequence[Transfer]) -> str:
+    """The hash chain over transfers: what came before, and the rows since."""
+    return hash_hex(canonical_json([ledger_hash, [transfer.record() for transfer in transfers]]))
+
+
+def plan_settlement(
+    number: int,
+    attempt: int,
+    balances: Balances,
+    drawn_wei: Mapping[str, int],
+    cap_per_batch_wei: Mapping[str, int],
+) -> Settlement:
+    """What the next batch settles. ``drawn_wei`` = drawn per job by all earlier batches; no cap means no limit.
+
+    A job's draw covers everything credited (also what is held back), less what was slashed after it was drawn.
+    Where the cap binds, the accrued amounts share what it lets through, and the rest waits for the next batch.
+    """
+    transfers: list[Transfer] = []
+    draws: dict[str, int] = {}
+    for job_id in sorted(balances.committed):
+        before = drawn_wei.get(job_id, 0)
+        owed = max(0, balances.committed[job_id] - before)
+        draw = min(owed, cap_per_batch_wei.get(job_id, owed))
+        if draw:
+            draws[job_id] = draw
+        room = before + draw - balances.settled.get(job_id, 0)
+        invariant(room >= 0, f"job {job_id} settled more than was drawn for it")
+        parts = _share(balances, balances.of_kind("accrued", job_id=job_id), room)
+        transfers.extend(
+            Transfer(
+                f"settle/{number}.{attempt}/{index}/{job_id}",
+                accrued(index, job_id),
+                payable(index),
+                amount,
+                "settle",
+                "pending",
+            )
+            for index, amount in parts
+        )
+    return Settlement(tuple(transfers), draws)
+
+
+def next_number(earlier: Sequence[tuple[Batch, BatchState]]) -> tuple[int, int]:
+    """Number and attempt of the next batch: a voided number is tried again, a posted one is followed."""
+    if not earlier:
+        return 1, 1
+    newest, state = earlier[-1]
+    invariant(state != "pending", f"batch {newest.number} is still pending")
+    return (newest.number + 1, 1) if state == "posted" else (newest.number, newest.attempt + 1)
+
+
+def drawn_so_far(batches: Iterable[Batch]) -> dict[str, int]:
+    """Wei drawn per job by these batches. A voided batch has drawn too: the tokens are in the distributor."""
+    drawn: dict[str, int] = {}
+    for batch in batches:
+        for job_id, amount in batch.draws.items():
+            drawn[job_id] = drawn.get(job_id, 0) + amount
+    return drawn
+
+
+def caps_left(caps_wei: Mapping[str, int], batches: Iterable[Batch], number: int) -> dict[str, int]:
+    """What each capped job may still draw for ``number``: the escrow counts the vetoed attempts of a number too."""
+    used = drawn_so_far(batch for batch in batches if batch.number == number)
+    return {job_id: max(0, cap - used.get(job_id, 0)) for job_id, cap in caps_wei.items()}
+
+
+def worth_posting(plan: Settlement, balances: Balances, closed_jobs: AbstractSet[str]) -> bool:
+    """Whether a root would pay anybody at least a gwei more, or completes a closed job."""
+    gains: dict[int, int] = {}
+    closes = False
+    for transfer in plan.transfers:
+        account = Account.parse(transfer.debit)
+        if account.node_index is not None:
+            gains[account.node_index] = gains.get(account.node_index, 0) + transfer.amount_wei
+        closes = closes or account.job_id in closed_jobs
+    before = {index: balances.earned_wei(index) for index in gains}
+    grows = any((before[index] + gain) // GWEI > before[index] // GWEI for index, gain in gains.items())
+    others = [a.node_index for a in balances.of_kind("payable") if a.node_index is not None]
+    return grows or (closes and any(balances.earned_wei(index) >= GWEI for index in others))
+
+
+def _share(balances: Balances, accounts: Sequence[Account], room_wei: int) -> list[tuple[int, int]]:
+    amounts = [
+        (account.node_index, balances.available_wei(account.name))
+        for account in accounts
+        if account.node_index is not None and balances.available_wei(account.name) > 0
+    ]
+    total = sum(amount for _, amount in amounts)
+    if total > room_wei:
+        parts = [(index, amount * room_wei // total) for index, amount in amounts]
+        left = room_wei - sum(amount for _, amount in parts)
+        amounts = [(index, amount + (position < left)) for position, (index, amount) in enumerate(parts)]
+    return [(index, amount) for index, amount in amounts if amount > 0]

@@ -1,0 +1,110 @@
+"""What each final event of the chain means in the book, in the transaction of its block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from anynode_contracts.errors import RefusedError
+from anynode_contracts.events import (
+    ChainEvent,
+    Claimed,
+    Funded,
+    JobCreated,
+    JobDrawn,
+    JobFunded,
+    JobRefunded,
+    PayoutChangeCancelled,
+    PayoutChangeRequested,
+    Registered,
+    RootPosted,
+    RootVetoed,
+)
+from anynode_contracts.networks import Network
+from anynode_ledger import accounts as chart
+from anynode_ledger.accounts import Transfer
+from anynode_ledger.journal import Journal
+from anynode_ledger.registry import node_key, record_node
+from anynode_ledger.settlement import book_claim, resolve, stored_batches
+
+
+def book_event(journal: Journal, network: Network, event: ChainEvent) -> None:
+    """Book one final event. Repeating it does nothing: its transfers are named by block hash and log index."""
+    at = event.position
+    transfer_id = f"event/{network.chain_id}/{at.block_hash.hex()}/{at.log_index}"
+    match event:
+        case Registered():
+            record_node(journal, event.index, event.node, event.payout)
+        case JobCreated():
+            _fund(journal, event.job, event.budget_wei, transfer_id)
+        case JobFunded():
+            _fund(journal, event.job, event.amount_wei, transfer_id)
+        case JobDrawn():
+            source = chart.custody_escrow(event.job.hex())
+            journal.append(Transfer(transfer_id, chart.CUSTODY_DISTRIBUTOR, source, event.amount_wei, "draw"))
+        case Funded() if event.funder != network.escrow:
+            journal.append(Transfer(transfer_id, chart.CUSTODY_DISTRIBUTOR, chart.GIFTS, event.amount_wei, "gift"))
+        case JobRefunded():
+            _refund(journal, event.job.hex(), event.amount_wei, transfer_id)
+        case RootVetoed():
+            for stored in stored_batches(journal, newest=1):
+                if stored.state == "pending" and bytes.fromhex(stored.batch.root) == event.root:
+                    resolve(journal, stored, "void")
+        case Claimed():
+            for entry in event.entries:
+                book_claim(journal, entry.index, entry.cumulative_gwei, f"{transfer_id}/{entry.index}")
+        case _:
+            pass  # says nothing about money: RootPosted and payout changes count when their time has come
+
+
+def activate(journal: Journal, events: Iterable[ChainEvent], now_s: int) -> None:
+    """Post the pending batch if its root has become active by ``now_s``. ``events`` = the distributor's, in order."""
+    pending = [stored for stored in stored_batches(journal, newest=1) if stored.state == "pending"]
+    if not pending:
+        return
+    stored = pending[-1]
+    waiting: RootPosted | None = None
+    for event in events:
+        if isinstance(event, RootPosted) and event.batch == stored.batch.number:
+            waiting = event
+        elif isinstance(event, RootVetoed) and event.batch == stored.batch.number:
+            waiting = None
+    if waiting is None:
+        return
+    if waiting.root.hex() != stored.batch.root or waiting.data_hash.hex() != stored.batch.data_hash:
+        raise RefusedError(
+            f"batch {stored.batch.number} on the chain has the root 0x{waiting.root.hex()}, the ledger's is"
+            f" 0x{stored.batch.root}; find out who posted it, and veto it if it still waits"
+        )
+    if waiting.active_at_s <= now_s:
+        resolve(journal, stored, "posted")
+
+
+def change_payouts(journal: Journal, events: Iterable[ChainEvent], now_s: int) -> None:
+    """Record payout changes whose wait is over by ``now_s``. ``events`` = the registry's so far, in order."""
+    waiting: dict[int, PayoutChangeRequested] = {}
+    for event in events:
+        if isinstance(event, PayoutChangeRequested):
+            waiting[event.index] = event
+        elif isinstance(event, PayoutChangeCancelled):
+            waiting.pop(event.index, None)
+    for index, request in waiting.items():
+        if request.effective_at_s <= now_s:
+            record_node(journal, index, node_key(journal, index), request.payout)
+
+
+def _fund(journal: Journal, job: bytes, amount_wei: int, transfer_id: str) -> None:
+    job_id = job.hex()
+    journal.append(Transfer(transfer_id, chart.custody_escrow(job_id), chart.escrow(job_id), amount_wei, "fund"))
+
+
+def _refund(journal: Journal, job_id: str, amount_wei: int, transfer_id: str) -> None:
+    """30 days after the deadline the owner gets the rest whatever happens: also what was owed and not drawn."""
+    if amount_wei == 0 or journal.has(transfer_id):
+        return
+    own = min(amount_wei, journal.balances.available_wei(chart.escrow(job_id)))
+    custody = chart.custody_escrow(job_id)
+    if own:
+        journal.append(Transfer(transfer_id, chart.escrow(job_id), custody, own, "refund"))
+    if amount_wei > own:
+        shortfall_id = f"{transfer_id}/owed" if own else transfer_id
+        journal.append(Transfer(shortfall_id, chart.shortfall(job_id), custody, amount_wei - own, "refund"))

@@ -1,0 +1,1 @@
+"""Alembic's scripts: every version of the ledger's tables, in order."""

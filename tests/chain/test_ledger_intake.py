@@ -1,0 +1,212 @@
+"""The intake against a real chain: only final blocks are booked, once; reorganisations are rewound."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deployed import Deployed
+from ledger_setting import TOKEN, LedgerSetting
+
+from anynode_contracts.entries import pack
+from anynode_contracts.errors import RefusedError, UserError
+from anynode_ledger import chain_events, intake
+from anynode_ledger.chain_log import newest_block
+from anynode_ledger.intake import Intake
+from anynode_ledger.reconcile import check
+from anynode_ledger.settlement import batches_of, settle
+
+
+@pytest.fixture
+def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
+    setting = LedgerSetting(deployment, tmp_path)
+    yield setting
+    setting.close()
+
+
+def fund(setting: LedgerSetting, amount: int) -> None:
+    deployed = setting.deployed
+    deployed.send(deployed.owner, deployed.token.build_approve(deployed.escrow.address, amount))
+    deployed.send(deployed.owner, deployed.escrow.build_fund(setting.job_id, amount))
+
+
+def funded(setting: LedgerSetting) -> int:
+    return setting.book.job(setting.job_id).funded_wei
+
+
+def test_only_final_blocks_are_booked(setting: LedgerSetting) -> None:
+    setting.begin()
+    fund(setting, TOKEN)
+    slow = Intake(setting.book, setting.deployed.w3, setting.deployed.network, finality=3)
+    status = slow.advance()
+    assert (status.final, status.posted) == (status.head - 3, status.head - 2)  # begin() had booked more
+    assert funded(setting) == 100 * TOKEN
+    setting.deployed.anvil.mine(3)
+    assert slow.advance().posted == status.head
+    assert funded(setting) == 101 * TOKEN
+
+
+def test_the_chains_own_finality(setting: LedgerSetting) -> None:
+    setting.begin()
+    fund(setting, TOKEN)
+    own = Intake(setting.book, setting.deployed.w3, setting.deployed.network)
+    own.advance()
+    assert funded(setting) == 100 * TOKEN
+    setting.deployed.anvil.mine(2)
+    own.advance()
+    assert funded(setting) == 101 * TOKEN
+
+
+def test_a_reorganisation_is_rewound_and_leaves_nothing(setting: LedgerSetting) -> None:
+    setting.begin()
+    anvil = setting.deployed.anvil
+    anvil.mine(4)
+    careful = Intake(setting.book, setting.deployed.w3, setting.deployed.network, finality=6)
+    fork = anvil.snapshot()
+    fund(setting, 7)
+    anvil.mine(2)
+    former = careful.advance()
+    anvil.revert(fork)
+    fund(setting, 11)
+    anvil.mine(3)  # longer than the former branch
+    later = careful.advance()
+    assert later.head == former.head + 1
+    with setting.book.read() as journal:
+        newest = newest_block(journal, 31337)
+        assert newest is not None
+        assert newest[0].hash == bytes(setting.deployed.w3.eth.get_block("latest")["hash"]).hex()
+        events = journal.connection.exec_driver_sql("SELECT COUNT(*) FROM chain_events WHERE name = 'JobFunded'")
+        assert events.scalar() == 1
+    assert funded(setting) == 100 * TOKEN
+    anvil.mine(6)
+    careful.advance()
+    assert funded(setting) == 100 * TOKEN + 11
+    check(setting.book, setting.deployed.w3, setting.deployed.network)
+
+
+def test_a_shorter_branch_is_rewound_too(setting: LedgerSetting) -> None:
+    setting.begin()
+    anvil = setting.deployed.anvil
+    careful = Intake(setting.book, setting.deployed.w3, setting.deployed.network, finality=20)
+    fork = anvil.snapshot()
+    fund(setting, 7)
+    anvil.mine(5)
+    careful.advance()
+    anvil.revert(fork)
+    status = careful.advance()
+    with setting.book.read() as journal:
+        newest = newest_block(journal, 31337)
+    assert newest is not None
+    assert newest[0].number == status.head
+
+
+def test_a_rewritten_final_block_stops_the_intake(setting: LedgerSetting) -> None:
+    anvil = setting.deployed.anvil
+    fork = anvil.snapshot()
+    setting.begin()
+    anvil.revert(fork)
+    anvil.mine(30)
+    with pytest.raises(RefusedError, match="which is booked as final") as caught:
+        setting.intake().advance()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_crash_while_booking_loses_and_repeats_nothing(
+    setting: LedgerSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Die at the n-th event of the whole story, open the database again, and go on."""
+    setting.begin()
+    for amount in (1, 2, 3, 4):
+        fund(setting, amount)
+    whole = chain_events.book_event
+    for survived in range(6):
+        left = survived
+
+        def dying(*arguments: object) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            whole(*arguments)  # type: ignore[arg-type]
+
+        folder = setting.folder / str(survived)
+        folder.mkdir()
+        other = LedgerSetting(setting.deployed, folder, job_id=setting.job_id)
+        monkeypatch.setattr(intake, "book_event", dying)
+        with pytest.raises(KeyboardInterrupt):
+            other.intake().advance()
+        monkeypatch.setattr(intake, "book_event", whole)
+        other.open()
+        other.intake().advance()
+        assert funded(other) == 100 * TOKEN + 10
+        other.close()
+
+
+def test_long_stretches_are_read_in_few_requests(setting: LedgerSetting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "BLOCKS_PER_REQUEST", 7)
+    deployed = setting.deployed
+    setting.begin()
+    for amount in (1, 2):
+        deployed.anvil.mine(40)
+        fund(setting, amount)
+    folder = setting.folder / "late"
+    folder.mkdir()
+    late = LedgerSetting(deployed, folder, job_id=setting.job_id)
+    requests: list[str] = []
+    send = deployed.w3.provider.make_request
+    monkeypatch.setattr(
+        deployed.w3.provider, "make_request", lambda method, params: (requests.append(method), send(method, params))[1]
+    )
+    status = late.intake().advance()
+    assert status.posted == status.head
+    assert requests.count("eth_getLogs") < 20
+    assert funded(late) == 100 * TOKEN + 3
+    assert late.book.nodes() == setting.book.nodes()
+    late.close()
+
+
+def test_a_push_to_many_is_taken_in(setting: LedgerSetting) -> None:
+    deployed = setting.deployed
+    setting.begin(4)
+    setting.earn(0, [TOKEN, 2 * TOKEN, 3 * TOKEN, 4 * TOKEN])
+    batch = settle(setting.book, deployed.network)
+    assert batch is not None
+    setting.deliver()
+    setting.take_in()
+    words = [pack(entry) for entry in batch.entries]
+    call = deployed.distributor.build_claim_subtree(words, batch.tree().subtree_proof(2, 0))
+    deployed.send(deployed.verifier, call)
+    setting.take_in()
+    assert [node.paid_wei for node in setting.book.nodes()] == [TOKEN, 2 * TOKEN, 3 * TOKEN, 4 * TOKEN]
+    check(setting.book, deployed.w3, deployed.network)
+
+
+def test_a_root_becomes_active_with_time_alone(setting: LedgerSetting) -> None:
+    setting.begin()
+    setting.earn(0, [TOKEN, 0, 0])
+    settle(setting.book, setting.deployed.network)
+    setting.deliver()
+    setting.take_in(pass_window=False)
+    assert batches_of(setting.book)[-1].state == "pending"
+    setting.take_in()
+    assert batches_of(setting.book)[-1].state == "posted"
+
+
+def test_jobs_of_others_are_booked_too(setting: LedgerSetting) -> None:
+    deployed = setting.deployed
+    setting.begin()
+    other = secrets.token_hex(32)
+    deployed.send(deployed.owner, deployed.token.build_approve(deployed.escrow.address, 9))
+    create = deployed.escrow.build_create(other, budget_wei=9, cap_per_batch_wei=9, deadline_s=deployed.now_s + 86_400)
+    deployed.send(deployed.owner, create)
+    setting.take_in()
+    assert setting.book.job(other).unspent_wei == 9
+    check(setting.book, deployed.w3, deployed.network)
+
+
+def test_a_wrong_chain_is_refused(setting: LedgerSetting) -> None:
+    network = setting.deployed.network.model_copy(update={"chain_id": 1})
+    with pytest.raises(UserError, match="wrong chain id"):
+        Intake(setting.book, setting.deployed.w3, network).advance()

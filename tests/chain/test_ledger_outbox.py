@@ -1,0 +1,270 @@
+"""The outbox against a real chain: exactly once through every crash, a silent RPC, replacements and lost nonces."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployed import Deployed
+from ledger_setting import TOKEN, LedgerSetting
+from requests.exceptions import ConnectionError as NoConnectionError
+from web3 import HTTPProvider, Web3
+from web3.types import RPCEndpoint, RPCResponse
+
+from anynode_contracts import events
+from anynode_contracts.networks import connect
+from anynode_ledger.intents import Intent, IntentState, IntentStatus, Signed, signed_for
+from anynode_ledger.outbox import Outbox, progress, raised
+from anynode_ledger.reconcile import check
+from anynode_ledger.settlement import settle
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class Faulty:
+    """Dies at the n-th dangerous point: around every sending, and after every committed step."""
+
+    def __init__(self, point: int, error: BaseException) -> None:
+        self.left = point
+        self.error = error
+
+    def pass_point(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+    def step(self, _intent: Intent, _state: IntentState) -> None:
+        self.pass_point()
+
+
+class FaultyProvider(HTTPProvider):
+    """An RPC connection that breaks before or after a transaction has reached the node."""
+
+    def __init__(self, url: str, faulty: Faulty) -> None:
+        super().__init__(url)
+        self.faulty = faulty
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        if method != "eth_sendRawTransaction":
+            return super().make_request(method, params)
+        self.faulty.pass_point()
+        answer = super().make_request(method, params)
+        self.faulty.pass_point()
+        return answer
+
+
+@pytest.fixture
+def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
+    """A ledger with one settled batch and nothing sent."""
+    setting = LedgerSetting(deployment, tmp_path)
+    setting.begin()
+    setting.earn(0, [3 * TOKEN, 2 * TOKEN, TOKEN])
+    setting.book.close_job(setting.job_id)
+    assert settle(setting.book, deployment.network) is not None
+    yield setting
+    deployment.anvil.rpc("evm_setAutomine", True)
+    setting.close()
+
+
+def sent_once(setting: LedgerSetting) -> None:
+    """One draw, one finalisation, one root, all of them right."""
+    deployed, network = setting.deployed, setting.deployed.network
+    found = events.fetch_events(
+        deployed.w3,
+        [network.escrow, network.distributor],
+        from_block=network.deployed_block,
+        to_block=deployed.w3.eth.block_number,
+    )
+    kinds = (events.JobDrawn, events.JobFinalised, events.RootPosted)
+    assert [type(event) for event in found if isinstance(event, kinds)] == list(kinds)
+    setting.take_in()
+    check(setting.book, deployed.w3, network)
+
+
+def signed(setting: LedgerSetting, status: IntentStatus) -> list[Signed]:
+    with setting.book.read() as journal:
+        return signed_for(journal, status.id)
+
+
+def test_in_order_and_once(setting: LedgerSetting) -> None:
+    steps: list[tuple[str, str]] = []
+    outbox = setting.outbox(lambda intent, state: steps.append((intent.kind, state)))
+    assert outbox.advance() == []
+    assert outbox.advance() == []
+    states = ("signed", "sent", "confirmed")
+    assert steps == [(kind, state) for kind in ("draw", "finalise", "postRoot") for state in states]
+    assert progress([]) == "everything is on the chain"
+    sent_once(setting)
+
+
+@pytest.mark.parametrize("lost", ["process", "connection"])
+def test_any_point_of_failure_can_be_repeated(setting: LedgerSetting, lost: str) -> None:
+    """Die, or lose the connection, at one dangerous point after the other, until a run meets none."""
+    deployed = setting.deployed
+    start = (setting.folder / "ledger.sqlite", setting.folder / "start.sqlite")
+    setting.close()
+    shutil.copy(*start)
+    point = 0
+    while True:
+        point += 1
+        snapshot = deployed.anvil.snapshot()
+        shutil.copy(*reversed(start))
+        setting.open()
+        faulty = Faulty(point, Crash() if lost == "process" else NoConnectionError("the line is dead"))
+        w3 = Web3(FaultyProvider(deployed.anvil.url, faulty))
+        on_step = faulty.step if lost == "process" else None
+        outbox = Outbox(setting.book, w3, deployed.poster, on_step=on_step)
+        try:
+            left = outbox.advance()
+        except Crash:
+            left = []
+        if lost == "connection" and faulty.left <= 0:
+            assert "does not answer" in left[0].note
+        setting.close()
+        setting.open()
+        assert setting.deliver() == [], f"point {point}"
+        sent_once(setting)
+        setting.close()
+        deployed.anvil.revert(snapshot)
+        if faulty.left > 0:
+            break
+    assert point == {"process": 9 + 6, "connection": 6}[lost] + 1
+
+
+def test_a_silent_rpc_is_waited_for(setting: LedgerSetting) -> None:
+    dead = connect("http://127.0.0.1:1", timeout_s=1)
+    left = Outbox(setting.book, dead, setting.deployed.poster).advance()
+    assert [status.state for status in left] == ["waiting"] * 3
+    assert "the chain's RPC does not answer" in progress(left)
+    assert setting.deliver() == []
+    sent_once(setting)
+
+
+def test_a_stuck_transaction_is_replaced_on_its_nonce(setting: LedgerSetting) -> None:
+    setting.deployed.anvil.rpc("evm_setAutomine", False)
+    (draw, *_) = setting.outbox().advance()
+    assert (draw.state, draw.intent.kind) == ("sent", "draw")
+    setting.now_s += 89
+    setting.outbox().advance()
+    assert len(signed(setting, draw)) == 1
+    setting.now_s += 1
+    setting.outbox().advance()
+    first, second = signed(setting, draw)
+    assert first.nonce == second.nonce
+    assert second.max_fee_wei >= raised(first.max_fee_wei) >= first.max_fee_wei * 9 / 8
+    assert second.priority_fee_wei >= raised(first.priority_fee_wei)
+    setting.deployed.anvil.mine(1)
+    setting.deployed.anvil.rpc("evm_setAutomine", True)
+    assert setting.deliver() == []
+    assert len(signed(setting, draw)) == 2
+    sent_once(setting)
+
+
+def test_fees_end_at_the_limit(setting: LedgerSetting) -> None:
+    (draw, *_) = setting.outbox(max_fee_wei=1).advance()
+    assert (draw.state, draw.note[:9]) == ("waiting", "gas costs")
+    setting.deployed.anvil.rpc("evm_setAutomine", False)
+    setting.outbox().advance()
+    (first,) = signed(setting, draw)
+    setting.now_s += 1_000
+    setting.outbox(max_fee_wei=first.max_fee_wei).advance()
+    assert signed(setting, draw) == [first]
+
+
+def test_a_dropped_transaction_is_sent_again(setting: LedgerSetting) -> None:
+    anvil = setting.deployed.anvil
+    anvil.rpc("evm_setAutomine", False)
+    (draw, *_) = setting.outbox().advance()
+    anvil.rpc("anvil_dropTransaction", f"0x{signed(setting, draw)[0].tx_hash}")
+    anvil.rpc("evm_setAutomine", True)
+    assert setting.deliver() == []
+    assert len(signed(setting, draw)) == 1
+    sent_once(setting)
+
+
+def test_a_nonce_that_something_else_took_is_given_up(setting: LedgerSetting) -> None:
+    deployed = setting.deployed
+    deployed.anvil.rpc("evm_setAutomine", False)
+    (draw, *_) = setting.outbox().advance()
+    deployed.anvil.rpc("anvil_dropTransaction", f"0x{signed(setting, draw)[0].tx_hash}")
+    deployed.anvil.rpc("evm_setAutomine", True)
+    deployed.send(deployed.poster, deployed.token.build_approve(deployed.escrow.address, 1))
+    assert setting.deliver() == []
+    first, second = signed(setting, draw)
+    assert second.nonce == first.nonce + 1
+    sent_once(setting)
+
+
+def test_confirmations_are_counted_and_a_reorganisation_starts_again(setting: LedgerSetting) -> None:
+    anvil = setting.deployed.anvil
+    before = anvil.snapshot()
+    left = setting.outbox(confirmations=5).advance()
+    assert [status.state for status in left] == ["mined"] * 3
+    assert "of 5 confirmations" in left[0].note
+    anvil.revert(before)
+    left = setting.outbox(confirmations=5).advance()
+    assert [status.state for status in left] == ["mined"] * 3
+    assert [len(signed(setting, status)) for status in left] == [1, 1, 1]
+    anvil.mine(4)
+    assert setting.outbox(confirmations=5).advance() == []
+    sent_once(setting)
+
+
+def test_an_older_copy_of_the_database_sends_nothing_twice(setting: LedgerSetting) -> None:
+    start = (setting.folder / "ledger.sqlite", setting.folder / "copy.sqlite")
+    setting.close()
+    shutil.copy(*start)
+    setting.open()
+    assert setting.deliver() == []
+    setting.close()
+    shutil.copy(*reversed(start))
+    setting.open()
+    left = setting.outbox().advance()
+    assert left == []
+    sent_once(setting)
+
+
+def test_what_the_ledger_cannot_explain_is_not_built_on(setting: LedgerSetting) -> None:
+    deployed = setting.deployed
+    deployed.send(deployed.poster, deployed.escrow.build_draw(setting.job_id, batch=1, amount_wei=5))
+    (draw, *_) = setting.deliver()
+    assert "restore the ledger from its newest copy" in draw.note
+    assert draw.state == "waiting"
+
+
+def test_a_transaction_that_fails_on_the_chain_is_not_repeated_blindly(setting: LedgerSetting) -> None:
+    deployed = setting.deployed
+    deployed.anvil.rpc("evm_setAutomine", False)
+    (draw, *_) = setting.outbox().advance()
+    deployed.anvil.pass_time(60 * 86_400)  # now the draw comes too late, and fails in its block
+    deployed.anvil.rpc("evm_setAutomine", True)
+    (draw, *_) = setting.deliver()
+    assert "JobEnded" in draw.note
+    assert len(signed(setting, draw)) == 1
+
+
+def test_another_chain_gets_nothing(setting: LedgerSetting) -> None:
+    deployed = setting.deployed
+    folder = setting.folder / "other"
+    folder.mkdir()
+    other = LedgerSetting(deployed, folder)
+    other.begin()
+    other.earn(0, [TOKEN, 0, 0])
+    settle(other.book, deployed.network.model_copy(update={"chain_id": 1}))
+    (draw, _root) = other.deliver()
+    other.close()
+    assert "wrong chain id" in draw.note
+
+
+def test_keys_stay_out_of_the_database(setting: LedgerSetting) -> None:
+    setting.deliver()
+    setting.close()
+    content = b"".join(path.read_bytes() for path in setting.folder.iterdir())
+    key = bytes(setting.deployed.poster.key)
+    assert key not in content
+    assert key.hex().encode() not in content

@@ -1,0 +1,155 @@
+"""Random lives of a ledger: whatever happens, the books balance, nobody's total falls, and the public file rebuilds."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from ledger_actors import JOB, OTHER_JOB, decide, pay, public
+
+from anynode_contracts.entries import GWEI
+from anynode_contracts.networks import Network
+from anynode_ledger import accounts as chart
+from anynode_ledger.accounts import Transfer
+from anynode_ledger.book import Book
+from anynode_ledger.rebuild import rebuild
+from anynode_ledger.settlement import batches_of, book_claim, settle
+
+JOBS = (JOB, OTHER_JOB)
+NODES = (1, 2, 3, 4)
+LIMIT = 3 * GWEI
+amounts = st.one_of(st.integers(1, GWEI), st.integers(1, 20 * GWEI), st.just(10**21 + 1))
+jobs, nodes = st.sampled_from(JOBS), st.sampled_from(NODES)
+
+
+class LedgerLife(RuleBasedStateMachine):
+    @initialize(caps=st.tuples(st.integers(5 * GWEI, 10**22), st.none()))
+    def begin(self, caps: tuple[int, int | None]) -> None:
+        self.book = Book.open("sqlite://", clock=lambda: 0)
+        self.network = Network(
+            name="test",
+            chain_id=31337,
+            rpc_url="http://127.0.0.1:1",
+            token=f"0x{901:040d}",
+            registry=f"0x{902:040d}",
+            escrow=f"0x{903:040d}",
+            distributor=f"0x{904:040d}",
+            deployed_block=0,
+            held_back_limit_wei=LIMIT,
+            window_s=60,
+        )
+        self.round = 0
+        self.closed: set[str] = set()
+        self.highest: dict[int, int] = {}
+        self.drawn = 0
+        for index in NODES:
+            self.book.register_node(index, f"0x{index:040d}", f"0x{100 + index:040d}")
+        for job_id, cap in zip(JOBS, caps, strict=True):
+            self.book.fund_job(job_id, 10**24, f"fund/{job_id}")
+            if cap is not None:
+                self.book.open_job(
+                    job_id,
+                    owner=f"0x{7:040d}",
+                    budget_wei=10**24,
+                    cap_per_batch_wei=cap,
+                    price_wei_per_million_samples=1,
+                )
+
+    def teardown(self) -> None:
+        if hasattr(self, "book"):
+            self.book.close()
+
+    @rule(job_id=jobs, parts=st.dictionaries(nodes, amounts, min_size=1))
+    def earn(self, job_id: str, parts: dict[int, int]) -> None:
+        if job_id in self.closed:
+            return
+        self.round += 1
+        earned = [pay(node, self.round, amount, job_id) for node, amount in parts.items()]
+        assert self.book.credit(earned, LIMIT) == sum(parts.values())
+        assert self.book.credit(earned, LIMIT) == 0
+
+    @rule(job_id=jobs, node=nodes)
+    def slash(self, job_id: str, node: int) -> None:
+        self.round += 1
+        unspent = self.book.job(job_id).unspent_wei
+        taken = self.book.slash(node, job_id, "caught", f"slash/{self.round}")
+        assert self.book.job(job_id).unspent_wei == unspent + taken
+
+    @rule(job_id=jobs)
+    def release(self, job_id: str) -> None:
+        self.round += 1
+        self.book.release(job_id, f"release/{self.round}")
+
+    @rule(job_id=jobs)
+    def close(self, job_id: str) -> None:
+        self.closed.add(job_id)
+        self.book.close_job(job_id)
+
+    @rule(node=nodes, payout=st.integers(200, 203))
+    def move_payout(self, node: int, payout: int) -> None:
+        self.book.register_node(node, f"0x{node:040d}", f"0x{payout:040d}")
+
+    def _is_pending(self) -> bool:
+        batches = batches_of(self.book)
+        return bool(batches) and batches[-1].state == "pending"
+
+    @precondition(lambda self: not self._is_pending())
+    @rule()
+    def settle(self) -> None:
+        batch = settle(self.book, self.network)
+        if batch is None:
+            return
+        for job_id, amount in batch.draws.items():
+            self.drawn += amount
+            source = chart.custody_escrow(job_id)
+            with self.book.write() as journal:
+                transfer_id = f"draw/{job_id}/{batch.number}.{batch.attempt}"
+                journal.append(Transfer(transfer_id, chart.CUSTODY_DISTRIBUTOR, source, amount, "draw"))
+        assert batch.total_gwei * GWEI <= self.drawn  # the root is funded before it is posted
+
+    @precondition(lambda self: self._is_pending())
+    @rule(veto=st.booleans())
+    def decide(self, veto: bool) -> None:
+        stored = batches_of(self.book)[-1]
+        decide(self.book, "void" if veto else "posted")
+        decide(self.book, "void" if veto else "posted")
+        if not veto:
+            for entry in stored.batch.entries:
+                assert entry.cumulative_gwei >= self.highest.get(entry.index, 0)
+                self.highest[entry.index] = entry.cumulative_gwei
+            assert set(self.highest) == {entry.index for entry in stored.batch.entries}
+
+    @rule(node=nodes)
+    def claim(self, node: int) -> None:
+        cumulative = self.highest.get(node, 0)
+        if cumulative * GWEI > self.book.balances(node).paid_wei:
+            with self.book.write() as journal:
+                book_claim(journal, node, cumulative, f"claim/{node}/{cumulative}")
+            assert self.book.balances(node).paid_wei == cumulative * GWEI
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        if not hasattr(self, "book"):
+            return
+        totals = self.book.totals()
+        assert all(amount >= 0 for amount in totals.values())
+        for node in self.book.nodes():
+            parts = (node.held_back_wei, node.accrued_wei, node.waiting_wei, node.payable_wei, node.paid_wei)
+            assert sum(parts) == node.earned_wei
+            assert node.held_back_wei <= LIMIT
+            # entries and what is carried over make up everything that became payable
+            carried = node.payable_wei + node.paid_wei - self.highest.get(node.node_index, 0) * GWEI
+            assert 0 <= carried < GWEI
+        for job_id in JOBS:
+            job = self.book.job(job_id)
+            assert job.funded_wei == job.unspent_wei + job.credited_wei == 10**24
+
+    @invariant()
+    def the_public_file_rebuilds(self) -> None:
+        if not hasattr(self, "book"):
+            return
+        assert rebuild(public(self.book)) == [stored.batch for stored in batches_of(self.book)]
+
+
+TestLedgerLife = LedgerLife.TestCase
+TestLedgerLife.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, derandomize=True)

@@ -102,9 +102,9 @@ def test_schedules_reach_what_they_claim() -> None:
     """The thousand schedules do contain coordinator crashes, void rounds and replaced reducers."""
     worlds = [run_schedule(seed) for seed in range(60)]
     assert any(any(not result.chunks for result in results(world)) for world in worlds), "no void round"
-    assert any(
-        any(entry.attempt > 0 for result in results(world) for entry in result.chunks) for world in worlds
-    ), "no reducer was ever replaced"
+    assert any(any(entry.attempt > 0 for result in results(world) for entry in result.chunks) for world in worlds), (
+        "no reducer was ever replaced"
+    )
     assert any(world.peers["coordinator"].life > 0 for world in worlds), "the coordinator never crashed"
 
 

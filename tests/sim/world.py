@@ -159,7 +159,9 @@ class World:
         copies = 1 if calm or self.random.random() >= self.weather.duplicate else 2
         for _ in range(copies):
             if calm or self.random.random() >= self.weather.loss:
-                self._at(self.random.uniform(0.001, self.weather.delay_s_max), lambda: self._feed(self.peers[to], message))
+                self._at(
+                    self.random.uniform(0.001, self.weather.delay_s_max), lambda: self._feed(self.peers[to], message)
+                )
 
     # ------------------------------------------------------------ effects
 
@@ -191,7 +193,9 @@ class World:
                 self._deliver(peer, effect)
             case effects.Acknowledge():
                 d = effect.delivery
-                receipt = messages.DeliveryReceipt("delivery_receipt", peer.name, d.round, d.attempt, d.chunk, d.slot, d.payload)
+                receipt = messages.DeliveryReceipt(
+                    "delivery_receipt", peer.name, d.round, d.attempt, d.chunk, d.slot, d.payload
+                )
                 self._send(d.node, receipt)
             case effects.Reduce():
                 updates = [c.update_root for c in effect.seal.commitments if c.slot in effect.senders]
@@ -241,7 +245,7 @@ class World:
     def _apply_result(self, peer: Peer, effect: effects.Apply, delay_s: float) -> None:
         result = effect.result
         hashes = [entry.result for entry in result.chunks]
-        root = digest(effect.state_root, result.round, hashes, result.steps, result.cursor, result.returned)
+        root = digest(effect.open.state_root, result.round, hashes, result.steps, result.cursor, result.returned)
         applied = messages.Applied(result.round, root)
         self._hold(peer, delay_s, f"apply {result.round}", applied, root)
 

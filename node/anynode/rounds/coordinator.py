@@ -16,7 +16,8 @@ from blake3 import blake3
 
 from anynode.rounds import asking
 from anynode.rounds.audits import Audit, judge
-from anynode.rounds.deal import deal, merge, take, undone, work_seed
+from anynode.rounds.books import close_books
+from anynode.rounds.deal import deal, take, work_seed
 from anynode.rounds.effects import (
     Answer,
     Append,
@@ -130,6 +131,7 @@ class State:
     state_root: str = ""
     cursor: int = 0
     returned: tuple[tuple[int, int], ...] = ()
+    has_moments: bool = False
     nodes: Mapping[str, Node] = field(default_factory=dict)
     open: Open | None = None
     seal: Seal | None = None
@@ -333,7 +335,7 @@ def _opening(state: State, ready: list[str], beacon: str) -> Open:
         round=state.round,
         state_root=state.state_root,
         beacon=beacon,
-        refresh=state.round % rules.refresh_rounds == 0,
+        refresh=not state.has_moments or state.round % rules.refresh_rounds == 0,
         members=members,
         ranges=deal(pool, samples, work_seed(rules.job, state.round, beacon)),
         cursor=cursor,
@@ -460,30 +462,15 @@ def _advance_exchanging(state: State, now: float) -> Step:
 
 
 def _result(state: State, chunks: tuple[ChunkResult, ...]) -> Result:
-    """Close the books of a round: how far the step count goes, and which samples return to the pool."""
     opened, seal = _present(state.open), _present(state.seal)
-    included = {slot for entry in chunks for slot in entry.senders}
-    commitments = {item.slot: item for item in seal.commitments}
-    samples = sum(commitments[slot].samples for slot in included)
-    weighted = sum(commitments[slot].samples * commitments[slot].steps for slot in included)
-    back = list(opened.returned)
-    for member in opened.members:
-        done = commitments[member.slot].samples if member.slot in included else 0
-        back.extend(undone(opened.ranges[member.slot], done))
-    return Result(
-        kind="result",
-        round=opened.round,
-        chunks=chunks,
-        steps=weighted // samples if samples else 0,
-        cursor=opened.cursor,
-        returned=merge(back),
-    )
+    books = close_books(opened, seal, chunks)
+    return Result("result", opened.round, chunks, books.steps, books.cursor, books.returned)
 
 
 def _advance_applying(state: State, now: float) -> Step:
     opened, result = _present(state.open), _present(state.result)
     if not state.applied_root:
-        return _ask(state, f"apply {opened.round}", Apply(opened.state_root, opened, result), now)
+        return _ask(state, f"apply {opened.round}", Apply(opened, result), now)
     expected = {
         name
         for name, node in state.nodes.items()
@@ -600,6 +587,7 @@ def _absorb_close(state: State, body: Close) -> State:
         state_root=body.state_root,
         cursor=result.cursor,
         returned=result.returned,
+        has_moments=state.has_moments or (opened.refresh and bool(result.chunks)),
         nodes=nodes,
         audits=audits,
         beacon=None,

@@ -75,7 +75,6 @@ class Reduce:
 class Apply:
     """Fetch the averaged chunks, compute the next state and save it; answer `Applied` or `Failed`."""
 
-    state_root: str
     open: Open
     result: Result
 

@@ -261,7 +261,7 @@ def _plan_presence(state: State, now: float) -> Step:
 def _plan_state(state: State, now: float) -> Step:
     opened, result = state.open, state.result
     if opened and result and state.held_round == opened.round:
-        return _ask(state, f"apply {opened.round}", Apply(state.held_root, opened, result), now)
+        return _ask(state, f"apply {opened.round}", Apply(opened, result), now)
     up_to_date = state.held_round >= state.closed_round
     if state.closed_round < 0 or up_to_date or asking.under_way(state.asked, "apply"):
         return state, []

@@ -1,0 +1,32 @@
+"""Closing the books of a round: how far the step count goes, and which samples return to the pool. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anynode.rounds.deal import merge, undone
+from anynode.rounds.ids import Range
+from anynode.rounds.records import ChunkResult, Open, Seal
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What follows from the updates that were included: inner steps, and the pool of the next round."""
+
+    steps: int
+    cursor: int
+    returned: tuple[Range, ...]
+
+
+def close_books(opened: Open, seal: Seal, chunks: Sequence[ChunkResult]) -> Books:
+    """The step count advances by the sample-weighted mean of steps, rounded down; what nobody trained returns."""
+    included = {slot for entry in chunks for slot in entry.senders}
+    commitments = {item.slot: item for item in seal.commitments}
+    samples = sum(commitments[slot].samples for slot in included)
+    weighted = sum(commitments[slot].samples * commitments[slot].steps for slot in included)
+    back = list(opened.returned)
+    for member in opened.members:
+        done = commitments[member.slot].samples if member.slot in included else 0
+        back.extend(undone(opened.ranges[member.slot], done))
+    return Books(weighted // samples if samples else 0, opened.cursor, merge(back))

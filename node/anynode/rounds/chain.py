@@ -1,0 +1,117 @@
+"""A job's record chain on disk: one signed record a line, synced before it is spoken of, checked when it is read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from anynode.rounds.records import GENESIS, Record, SignedRecord
+from anynode.rounds.statements import statement
+from anynode_contracts.canonical import canonical_json
+from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.signing import SigningDomain, check
+
+_signed: TypeAdapter[SignedRecord] = TypeAdapter(SignedRecord)
+
+
+def verify(
+    records: Iterable[SignedRecord],
+    job: str,
+    domain: SigningDomain,
+    coordinators: Iterable[str],
+    *,
+    height: int = 0,
+    previous: str = GENESIS,
+) -> None:
+    """Check that records continue a chain of ``job`` and that a coordinator of the network signed each.
+
+    Raises ``RefusedError`` with the first record that does not.
+    """
+    allowed = {address.lower() for address in coordinators}
+    for signed in records:
+        record = signed.record
+        if (record.job, record.height, record.previous) != (job, height, previous):
+            raise RefusedError(f"record {record.height} of job {job[:16]}… breaks the hash chain; ask another peer")
+        for address in allowed:
+            try:
+                check(domain, statement(job, record), signed.signature, address)
+                break
+            except RefusedError:
+                continue
+        else:
+            raise RefusedError(
+                f"record {record.height} of job {job[:16]}… is not signed by a verifier of this network; "
+                "ask another peer or check the network file"
+            )
+        height, previous = height + 1, record.hash
+
+
+class RecordLog:
+    """The records of one job below ``path``; `append` returns once they are on the disk."""
+
+    def __init__(self, path: Path, job: str) -> None:
+        self.path, self.job = path, job
+        self.records: list[SignedRecord] = []
+
+    @property
+    def head(self) -> str:
+        return self.records[-1].record.hash if self.records else GENESIS
+
+    @property
+    def bodies(self) -> list[Record]:
+        return [signed.record for signed in self.records]
+
+    def load(self, domain: SigningDomain, coordinators: Iterable[str]) -> None:
+        """Read and check what an earlier run kept. A last line cut short by a crash is dropped.
+
+        Raises ``UserError`` when the file is damaged.
+        """
+        if not self.path.exists():
+            return
+        raw = self.path.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        try:
+            self.records = [_signed.validate_json(line) for line in whole.splitlines()]
+            verify(self.records, self.job, domain, coordinators)
+        except (ValidationError, RefusedError) as error:
+            raise UserError(f"the record chain {self.path} is damaged: {error}; remove it to fetch it anew") from error
+        if len(whole) != len(raw):
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+
+    def append(self, records: Iterable[SignedRecord]) -> None:
+        """Append records that `verify` has accepted. Raises ``UserError`` when the disk is full."""
+        new = list(records)
+        data = b"".join(canonical_json(asdict(signed)) + b"\n" for signed in new)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                before = file.tell()
+                try:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(before)
+                    raise
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}; free some space or choose another folder"
+            ) from error
+        self.records.extend(new)
+
+
+def read_public(path: Path) -> list[SignedRecord]:
+    """The records in a published file, parsed and limited but not yet verified. Raises ``UserError``."""
+    try:
+        lines = path.read_bytes().splitlines()
+        return [_signed.validate_json(line) for line in lines]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; name the folder that holds a job's public records") from error
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a record chain; fetch it again") from error

@@ -1,0 +1,94 @@
+"""Messages as bytes: canonical JSON out, one strict and limited parse in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, TypeVar
+
+from annotated_types import MaxLen
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from anynode.rounds.messages import (
+    ChunkDone,
+    Commitment,
+    Delivery,
+    DeliveryReceipt,
+    Join,
+    Leave,
+    Receipt,
+    Refused,
+    StateReport,
+    Sync,
+)
+from anynode.rounds.records import SignedRecord
+from anynode_contracts.canonical import canonical_json
+from anynode_contracts.errors import RefusedError
+
+T = TypeVar("T")
+
+REQUEST_BYTES_MAX = 1 << 20
+RECORDS_BYTES_MAX = 16 << 20
+RECORDS_MAX = 64
+
+ToCoordinator = Annotated[Join | Sync | Commitment | ChunkDone | StateReport | Leave, Field(discriminator="kind")]
+Answer = Annotated[Receipt | Refused, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorAnswer:
+    """What a coordinator answers to any message: its word on it, and records that the member lacks."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+    answer: Answer | None
+    records: Annotated[tuple[SignedRecord, ...], MaxLen(RECORDS_MAX)]
+
+
+_to_coordinator: TypeAdapter[Join | Sync | Commitment | ChunkDone | StateReport | Leave] = TypeAdapter(ToCoordinator)
+_answer: TypeAdapter[CoordinatorAnswer] = TypeAdapter(CoordinatorAnswer)
+_delivery: TypeAdapter[Delivery] = TypeAdapter(Delivery)
+_delivery_receipt: TypeAdapter[DeliveryReceipt] = TypeAdapter(DeliveryReceipt)
+_records: TypeAdapter[tuple[SignedRecord, ...]] = TypeAdapter(Annotated[tuple[SignedRecord, ...], MaxLen(RECORDS_MAX)])
+
+
+def encode(message: Join | Sync | Commitment | ChunkDone | StateReport | Leave | Delivery | DeliveryReceipt) -> bytes:
+    """Canonical JSON of one message."""
+    return canonical_json(asdict(message))
+
+
+def encode_answer(answer: CoordinatorAnswer) -> bytes:
+    """Canonical JSON of a coordinator's answer."""
+    return canonical_json(asdict(answer))
+
+
+def encode_records(records: tuple[SignedRecord, ...]) -> bytes:
+    """Canonical JSON of a run of records."""
+    return canonical_json([asdict(record) for record in records])
+
+
+def parse_to_coordinator(data: bytes) -> Join | Sync | Commitment | ChunkDone | StateReport | Leave:
+    return _parse(_to_coordinator, data, "message to the coordinator")
+
+
+def parse_answer(data: bytes) -> CoordinatorAnswer:
+    return _parse(_answer, data, "answer of the coordinator")
+
+
+def parse_delivery(data: bytes) -> Delivery:
+    return _parse(_delivery, data, "delivery")
+
+
+def parse_delivery_receipt(data: bytes) -> DeliveryReceipt:
+    return _parse(_delivery_receipt, data, "delivery receipt")
+
+
+def parse_records(data: bytes) -> tuple[SignedRecord, ...]:
+    return _parse(_records, data, "run of records")
+
+
+def _parse(adapter: TypeAdapter[T], data: bytes, what: str) -> T:
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its start"
+        raise RefusedError(f"a {what} is malformed at {where[:100]} ({first['msg'][:100]}); it is ignored") from error

@@ -1,0 +1,65 @@
+"""The network's directory in the DHT: which peer coordinates, signed by a verifier that the network file names."""
+
+from __future__ import annotations
+
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
+from pydantic import BaseModel, ConfigDict, Field
+
+from anynode.swarm.peer import Peer
+from anynode.swarm.records import RecordRules, Sign
+from anynode_contracts.errors import UnreachableError
+from anynode_contracts.networks import Network
+
+COORDINATOR_TTL_S = 3600
+
+
+class CoordinatorEntry(BaseModel):
+    """``peer`` is the libp2p peer id of the coordinator on duty."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    peer: str = Field(max_length=100)
+
+
+def directory_rules(network: Network) -> RecordRules:
+    """Only verifiers of the network may write its directory."""
+    verifiers = {address.lower() for address in network.verifiers}
+
+    def recover(message: bytes, signature: str) -> str:
+        return str(Account.recover_message(encode_defunct(message), signature=signature))
+
+    return RecordRules(
+        network=network.name,
+        recover=recover,
+        schemas={"coordinator": CoordinatorEntry},
+        admits=lambda _, signer: signer.lower() in verifiers,
+    )
+
+
+def record_signer(account: LocalAccount) -> Sign:
+    """Signs DHT records with a node key."""
+
+    def sign(message: bytes) -> tuple[str, str]:
+        signature = account.sign_message(encode_defunct(message)).signature
+        return account.address, "0x" + bytes(signature).hex()
+
+    return sign
+
+
+async def announce_coordinator(peer: Peer, network: Network, account: LocalAccount) -> None:
+    """Say for the next hour that this peer coordinates."""
+    body = {"peer": peer.peer_id}
+    await peer.put_record(f"coordinator/{network.name}", body, record_signer(account), COORDINATOR_TTL_S)
+
+
+async def find_coordinator(peer: Peer, network: Network) -> str:
+    """The peer id of the coordinator. Raises ``UnreachableError`` when the directory names none."""
+    records = await peer.get_records(f"coordinator/{network.name}")
+    if not records:
+        raise UnreachableError(
+            f"no verifier of network {network.name} is on duty; start one with `anynode verifier run`"
+        )
+    newest = max(records, key=lambda record: record.expires_s)
+    return CoordinatorEntry.model_validate(newest.body).peer

@@ -1,0 +1,68 @@
+"""The chain as a source of beacons: block hashes that nobody knew when they were committed to."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from blake3 import blake3
+from requests.exceptions import RequestException
+from web3 import Web3
+from web3.exceptions import BlockNotFound, Web3Exception
+
+from anynode_contracts.errors import UnreachableError
+
+AUDIT_DELAY_BLOCKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconBlock:
+    """``beacon`` opens a round; the hash of block ``audit_height`` completes its audit draw."""
+
+    beacon: str
+    audit_height: int
+
+
+class Blocks:
+    """Reads blocks in threads, so that a slow RPC never holds up the swarm."""
+
+    def __init__(self, w3: Web3, rpc_url: str) -> None:
+        self._w3, self._rpc_url = w3, rpc_url
+        self._newest_height = 0
+        self._newest_hash = "0x" + "0" * 64
+
+    async def beacon(self, head: str) -> BeaconBlock:
+        """The newest block. While the RPC is down, rounds go on: the beacon is then a hash of the last known block
+        and of the record chain's ``head``, marked as such, and the audit draw waits for a block still to come.
+        """
+        try:
+            self._newest_height, self._newest_hash = await asyncio.to_thread(self._newest)
+        except UnreachableError:
+            stand_in = blake3(f"anynode beacon {self._newest_hash} {head}".encode()).hexdigest()
+            return BeaconBlock(stand_in, self._newest_height + AUDIT_DELAY_BLOCKS)
+        return BeaconBlock(self._newest_hash, self._newest_height + AUDIT_DELAY_BLOCKS)
+
+    async def hash_at(self, height: int) -> str | None:
+        """The hash of a block, None while it does not exist. Raises ``UnreachableError``."""
+        return await asyncio.to_thread(self._hash_at, height)
+
+    def _newest(self) -> tuple[int, str]:
+        block = self._read("latest")
+        if block is None:
+            raise UnreachableError(f"the RPC at {self._rpc_url} has no block yet; wait until it has synced")
+        return block
+
+    def _hash_at(self, height: int) -> str | None:
+        block = self._read(height)
+        return block[1] if block else None
+
+    def _read(self, which: int | str) -> tuple[int, str] | None:
+        try:
+            block = self._w3.eth.get_block(which)  # type: ignore[arg-type]
+        except BlockNotFound:
+            return None
+        except (RequestException, Web3Exception, OSError) as error:
+            raise UnreachableError(
+                f"the RPC at {self._rpc_url} does not answer; start it, everything that waits goes on by itself"
+            ) from error
+        return block["number"], Web3.to_hex(block["hash"])

@@ -1,0 +1,63 @@
+"""Starts a verifier: its sockets first, so that a taken port is told before anything else begins."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+
+from anynode.swarm.peer import Peer
+from anynode.worker.directory import directory_rules
+from anynode_contracts.errors import UnreachableError, UserError
+from anynode_contracts.networks import Network, check_chain, connect
+from anynode_verifier import http_server
+from anynode_verifier.service import Verifier, VerifierSettings
+
+_ADDRESS = re.compile(r"/ip[46]/(?P<host>[^/]+)/tcp/(?P<port>\d+)/p2p/\S+")
+
+
+async def serve(
+    settings: VerifierSettings,
+    network: Network,
+    identity: Path,
+    *,
+    node: LocalAccount,
+    poster: LocalAccount,
+    say: Callable[[str], None],
+) -> None:
+    """Run the verifier until cancelled. Raises ``UserError`` for a taken port or a wrong chain."""
+    w3 = connect(network.rpc_url)
+    try:
+        await asyncio.to_thread(check_chain, w3, network)
+    except UnreachableError as error:
+        say(f"{error}. Work goes on; registering and posting wait for it.")
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    listening = http_server.bind(network.api_url)
+    host, port = listening_address(network)
+    peer = await Peer.start(
+        identity,
+        port,
+        host=host,
+        state_dir=settings.folder / "daemon",
+        network=network.name,
+        record_rules=directory_rules(network),
+    )
+    async with peer:
+        service = Verifier(settings, network, w3, peer, node=node, poster=poster)
+        say(f"Verifier {node.address} of network {network.name}")
+        say(f"Peers reach it at {peer.addresses[0]}, its API is at {network.api_url}")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(service.run())
+            tasks.create_task(http_server.serve(service.http_app(), listening))
+
+
+def listening_address(network: Network) -> tuple[str, int]:
+    """Where the verifier's peer listens: the network's first initial peer."""
+    address = network.initial_peers[0] if network.initial_peers else ""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise UserError(f"network {network.name} names no initial peer like /ip4/…/tcp/…/p2p/…; correct its file")
+    return found["host"], int(found["port"])

@@ -1,0 +1,266 @@
+"""The shell around the coordinator's core: it carries out what the core decides for one job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from eth_account.signers.local import LocalAccount
+
+from anynode.blobs.store import BlobStore
+from anynode.jobs.job import Job
+from anynode.rounds import coordinator, wire
+from anynode.rounds.chain import RecordLog
+from anynode.rounds.driver import Driver
+from anynode.rounds.effects import (
+    Answer,
+    Append,
+    Apply,
+    CoordinatorEffect,
+    DrawAudits,
+    Fault,
+    FetchResult,
+    GetBeacon,
+    Replay,
+    SendRecords,
+)
+from anynode.rounds.messages import (
+    Applied,
+    Beacon,
+    ChunkDone,
+    Commitment,
+    CoordinatorMessage,
+    Drawn,
+    Join,
+    Leave,
+    Receipt,
+    Refused,
+    ResultFetched,
+    StateReport,
+    Sync,
+)
+from anynode.rounds.records import Record, SignedRecord
+from anynode.rounds.statements import statement
+from anynode.swarm.payloads import fetch_payload
+from anynode.swarm.peer import Peer
+from anynode.training.keeper import TrainerKeeper
+from anynode.worker.home import JobHome
+from anynode.worker.link import PUSH
+from anynode.worker.orders import apply_order
+from anynode_contracts.errors import InvariantError, RefusedError, UnreachableError, UserError
+from anynode_contracts.signing import SigningDomain, check, sign
+from anynode_verifier.blocks import Blocks
+from anynode_verifier.replays import Replayer
+from anynode_verifier.sampling import accepted_audits, audit_rate, audit_seed, draw
+
+log = logging.getLogger(__name__)
+
+PUSH_TIMEOUT_S = 20.0
+
+
+@dataclass
+class Progress:
+    """What a person wants to see of a running job."""
+
+    losses: dict[int, float] = field(default_factory=dict)
+    opened_at: dict[int, float] = field(default_factory=dict)
+    closed_at: dict[int, float] = field(default_factory=dict)
+
+
+class JobRun:
+    """One job on the coordinator. `run` goes on until it is stopped; a finished job still serves its records."""
+
+    def __init__(
+        self,
+        *,
+        job: Job,
+        rules: coordinator.Rules,
+        home: JobHome,
+        store: BlobStore,
+        peer: Peer,
+        account: LocalAccount,
+        domain: SigningDomain,
+        blocks: Blocks,
+        trainers: TrainerKeeper,
+        replayer: Replayer,
+        audit_floor: float,
+        on_record: Callable[[JobRun, Record], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.job, self.rules, self.home, self.store = job, rules, home, store
+        self.progress = Progress()
+        self._peer, self._account, self._domain, self._blocks = peer, account, domain, blocks
+        self._trainers, self._replayer, self._audit_floor = trainers, replayer, audit_floor
+        self._on_record, self._clock = on_record, clock
+        self.log = RecordLog(home.records_path, job.job_id)
+        self._to_append: asyncio.Queue[Record] = asyncio.Queue()
+        self._pushes: set[asyncio.Task[None]] = set()
+        self.log.load(domain, [account.address])
+        self.driver: Driver[coordinator.State, CoordinatorMessage, CoordinatorEffect] = Driver(
+            coordinator.restore(rules, self.log.bodies, clock()),
+            coordinator.apply,
+            carry_out=self._carry_out,
+            failure_key=failure_key,
+            clock=clock,
+            at_once=self._queue_record,
+        )
+
+    async def run(self) -> None:
+        """Coordinate until cancelled. Raises ``UserError`` when records cannot be kept (a full disk)."""
+        await self._measure(self.driver.state.round, self.driver.state.state_root or self.rules.state_root)
+        writing = asyncio.create_task(self._write_records())
+        driving = asyncio.create_task(self.driver.run())
+        try:
+            done, _ = await asyncio.wait({writing, driving}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (writing, driving, *self._pushes):
+                task.cancel()
+            await asyncio.gather(writing, driving, *self._pushes, return_exceptions=True)
+            await self._trainers.close()
+
+    # ------------------------------------------------------------ what members say
+
+    async def on_message(self, peer_id: str, request: bytes) -> bytes:
+        """One message of a member: checked, fed to the core, answered."""
+        message = wire.parse_to_coordinator(request)
+        self._authenticate(peer_id, message)
+
+        def is_reply(effect: CoordinatorEffect) -> bool:
+            return isinstance(effect, Answer | SendRecords) and effect.node == message.node
+
+        answer: Receipt | Refused | None = None
+        records: tuple[SignedRecord, ...] = ()
+        for effect in await self.driver.feed(message, reply=is_reply):
+            if isinstance(effect, SendRecords):
+                records = tuple(self.log.records[effect.height : effect.height + wire.RECORDS_MAX])
+            elif isinstance(effect, Answer):
+                answer = effect.message
+                if isinstance(answer, Receipt):
+                    signature = sign(self._account, self._domain, statement(self.job.job_id, answer))
+                    answer = replace(answer, signature=signature)
+        return wire.encode_answer(wire.CoordinatorAnswer(answer, records))
+
+    def _authenticate(self, peer_id: str, message: Join | Sync | Commitment | ChunkDone | StateReport | Leave) -> None:
+        """What counts is signed by the node key; the rest must come over the node's own libp2p peer."""
+        if isinstance(message, Join):
+            if message.peer != peer_id:
+                raise RefusedError("a node joins over its own libp2p peer; start it with its own identity")
+        else:
+            known = self.driver.state.nodes.get(message.node)
+            if known is None or known.peer != peer_id:
+                if isinstance(message, Sync) and known is None:
+                    return  # a newcomer catching up, or a member that a restarted coordinator does not know yet
+                raise RefusedError("this node has not joined from this peer; join first")
+        if isinstance(message, Join | Commitment | ChunkDone | StateReport):
+            check(self._domain, statement(self.job.job_id, message), message.signature, message.node)
+
+    # ------------------------------------------------------------ what the core asks of us
+
+    async def _carry_out(self, effect: CoordinatorEffect) -> None:
+        match effect:
+            case Append():
+                raise InvariantError("records are queued in order, not carried out as tasks")
+            case GetBeacon():
+                block = await self._blocks.beacon(self.driver.state.head)
+                await self.driver.feed(Beacon(effect.round, block.beacon, block.audit_height))
+            case Replay():
+                await self.driver.feed(await self._replayer.replay(effect))
+            case FetchResult():
+                source = effect.open.members[effect.done.slot].peer
+                await fetch_payload(self._peer, self.store, effect.done.result, [source])
+                done = effect.done
+                await self.driver.feed(ResultFetched(done.round, done.attempt, done.chunk, done.result))
+            case Apply():
+                await self._apply(effect)
+            case DrawAudits():
+                await self._draw(effect)
+            case Answer() | SendRecords():
+                pass  # nobody waits for it any more: the member asks again
+            case Fault():
+                log.error("%s", effect.sentence)
+
+    async def _apply(self, effect: Apply) -> None:
+        trainer = await self._trainers.get()
+        root = await trainer.apply(apply_order(effect.open, effect.result))
+        await asyncio.to_thread(self.home.hold, effect.result.round + 1, root)
+        await self.driver.feed(Applied(effect.result.round, root))
+        await self._measure(effect.result.round + 1, root)
+
+    async def _measure(self, round_: int, root: str) -> None:
+        """The validation loss of the state that ``round_`` starts from."""
+        self.progress.losses[round_] = await (await self._trainers.get()).evaluate(root)
+
+    async def _draw(self, effect: DrawAudits) -> None:
+        height = effect.seal.audit_height
+        block_hash = await self._blocks.hash_at(height)
+        if block_hash is None:
+            raise UnreachableError(f"block {height} does not exist yet; the audit draw waits for it")
+        secret = coordinator.audit_secret(self.rules, effect.open.round)
+        audits = accepted_audits(self.log.bodies)
+        rates = {
+            slot: audit_rate(audits.get(effect.open.members[slot].node, 0), self._audit_floor)
+            for slot in effect.candidates
+        }
+        slots = draw(audit_seed(secret, block_hash), effect.candidates, rates)
+        await self.driver.feed(Drawn(effect.open.round, secret, block_hash, slots))
+
+    # ------------------------------------------------------------ records
+
+    async def _write_records(self) -> None:
+        """Sign, keep and push records in the order in which the core made them."""
+        while True:
+            record = await self._to_append.get()
+            signed = SignedRecord(record, sign(self._account, self._domain, statement(self.job.job_id, record)))
+            await asyncio.to_thread(self.log.append, [signed])
+            self._note_times(record)
+            self._on_record(self, record)
+            self._push(signed)
+
+    def _note_times(self, record: Record) -> None:
+        if record.body.kind == "open":
+            self.progress.opened_at[record.body.round] = self._clock()
+        elif record.body.kind == "close":
+            self.progress.closed_at[record.body.round] = self._clock()
+
+    def _push(self, signed: SignedRecord) -> None:
+        """Tell the members at once; who misses it asks with the next sync."""
+        request = self.job.job_id.encode() + wire.encode_records((signed,))
+        now = self._clock()
+        for node in self.driver.state.nodes.values():
+            if node.joined and now - node.seen_at < self.rules.alive_s:
+                task = asyncio.create_task(self._push_to(node.peer, request))
+                self._pushes.add(task)
+                task.add_done_callback(self._pushes.discard)
+
+    async def _push_to(self, peer: str, request: bytes) -> None:
+        try:
+            await self._peer.call(peer, PUSH, request, PUSH_TIMEOUT_S, 64)
+        except UserError as error:
+            log.debug("no push to %s: %s", peer, error)
+
+    def _queue_record(self, effect: CoordinatorEffect) -> bool:
+        if isinstance(effect, Append):
+            self._to_append.put_nowait(effect.record)
+        return isinstance(effect, Append)
+
+
+def failure_key(effect: CoordinatorEffect) -> str:
+    """The name under which the core waits for this effect; see `coordinator.py`."""
+    match effect:
+        case GetBeacon():
+            return f"beacon {effect.round}"
+        case Replay():
+            return f"replay {effect.open.round} {effect.slot}"
+        case FetchResult():
+            return f"fetch {effect.done.round} {effect.done.chunk} {effect.done.slot}"
+        case Apply():
+            return f"apply {effect.result.round}"
+        case DrawAudits():
+            return f"draw {effect.open.round}"
+        case _:
+            return ""

@@ -1,0 +1,111 @@
+"""Books what judged rounds earn, and brings jobs to their end: last batch, release, final batch, finalised escrow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from anynode.jobs.job import Job
+from anynode.rounds.records import Close, Finish, Record
+from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
+from anynode_contracts.errors import RefusedError
+from anynode_contracts.networks import Network
+from anynode_ledger.book import Book
+from anynode_ledger.settlement import batches_of, settle
+from anynode_verifier.credits import JudgedRound, judged_rounds, round_credits
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class JobAccount:
+    """One job's way through the ledger. ``records`` grows as the coordinator appends."""
+
+    job: Job
+    records: list[Record] = field(default_factory=list)
+    booked: set[int] = field(default_factory=set)
+
+    @property
+    def judged(self) -> list[JudgedRound]:
+        return judged_rounds(self.records)
+
+    @property
+    def complete(self) -> bool:
+        """All rounds closed, all verdicts in, all booked."""
+        finished = any(isinstance(record.body, Finish) for record in self.records)
+        closed = {record.body.round for record in self.records if isinstance(record.body, Close)}
+        return finished and closed == self.booked
+
+
+class Treasury:
+    """Called again and again by one thread; each call does what can be done now, and may be repeated after a crash."""
+
+    def __init__(
+        self,
+        book: Book,
+        network: Network,
+        verifier_node: str,
+        batch_interval_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._book, self._network, self._verifier_node = book, network, verifier_node
+        self._batch_interval_s, self._clock = batch_interval_s, clock
+        self._settled_at = clock()
+
+    def advance(self, accounts: list[JobAccount]) -> None:
+        """Book new verdicts, settle when it is time, close jobs that are complete."""
+        for account in accounts:
+            self._book_verdicts(account)
+        if any(batch.state == "pending" for batch in batches_of(self._book)):
+            return
+        complete = [account.job.job_id for account in accounts if account.complete and not self._closed(account)]
+        accrued = any(node.accrued_wei for node in self._book.nodes())
+        if accrued and (complete or self._clock() >= self._settled_at + self._batch_interval_s):
+            batch = settle(self._book, self._network)
+            self._settled_at = self._clock()
+            if batch is not None:
+                log.info("batch %d: root %s, %d gwei in all", batch.number, batch.root, batch.total_gwei)
+                return
+        for job_id in complete:
+            self._close(job_id)
+
+    def _closed(self, account: JobAccount) -> bool:
+        return self._book.job(account.job.job_id).closed
+
+    def _close(self, job_id: str) -> None:
+        if self._network.chain_id != DEVELOPMENT_CHAIN_ID:
+            # Elsewhere held-back pay is a stake and stays one after the job (protocol.md, Held back).
+            log.info("job %s is complete; what is held back stays held back", job_id[:16])
+            return
+        released = self._book.close_job(job_id)
+        log.info("job %s is closed; %d wei held back are released", job_id[:16], released)
+        settle(self._book, self._network)
+
+    def _book_verdicts(self, account: JobAccount) -> None:
+        verifier = self._book.node_index(self._verifier_node)
+        if verifier is None:
+            return
+        for round_ in account.judged:
+            number = round_.open.round
+            if number in account.booked:
+                continue
+            indices = {node: self._book.node_index(node) for node in round_.paid_nodes}
+            known = {node: index for node, index in indices.items() if index is not None}
+            if len(known) != len(indices):
+                continue  # a registration is still on its way to the chain
+            try:
+                earned = round_credits(account.job, round_, known, verifier)
+                self._book.credit(earned, self._network.held_back_limit_wei)
+            except RefusedError as error:
+                log.warning("round %d cannot be booked yet: %s", number, error)
+                return
+            self._slash(account.job.job_id, round_)
+            account.booked.add(number)
+
+    def _slash(self, job_id: str, round_: JudgedRound) -> None:
+        for node, reason in round_.rejected.items():
+            index = self._book.node_index(node)
+            if index is not None:
+                self._book.slash(index, job_id, reason, f"{job_id}/{round_.open.round}/{index}")

@@ -1,4 +1,7 @@
-"""The demo's processes: each in the background with its own log, all ended by their own ids, whatever happens."""
+"""AnyNode commands as processes: each in the background with its own log, all ended by their own ids, whatever happens.
+
+The demo and the end-to-end tests run the product with it, as a person would in several terminals.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,10 +23,20 @@ from anynode_contracts.errors import UserError
 _STOP_WAIT_S = 30.0
 _COMMAND_LIMIT_S = 300.0
 _PR_SET_PDEATHSIG = 1
+ANYNODE = ("-m", "anynode")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code and what it said."""
+
+    code: int
+    out: str
+    err: str
 
 
 class Processes:
-    """Starts commands with the demo's own folders, and ends those that still run when it is left."""
+    """Starts commands with folders of their own below ``home``, and ends those that still run when it is left."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -40,7 +54,7 @@ class Processes:
         for name in reversed(list(self._running)):
             self.stop(name)
 
-    def start(self, name: str, *arguments: str, program: Sequence[str] = ("-m", "anynode")) -> None:
+    def start(self, name: str, *arguments: str, program: Sequence[str] = ANYNODE) -> None:
         """Start ``anynode ARGUMENTS`` (or another Python program) in the background."""
         with self.log_path(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
@@ -56,22 +70,30 @@ class Processes:
 
     def run(self, *arguments: str) -> dict[str, Any]:
         """Run ``anynode ARGUMENTS --json`` to its end and return its object. Raises ``UserError`` with its sentence."""
-        done = subprocess.run(
-            [sys.executable, "-m", "anynode", *arguments, "--json"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=self._environment,
-            check=False,
-            timeout=_COMMAND_LIMIT_S,
-        )
-        last = done.stdout.decode(errors="replace").strip().rpartition("\n")[2]
+        done = self.attempt(*arguments, "--json")
+        last = done.out.strip().rpartition("\n")[2]
         try:
             answer: dict[str, Any] = json.loads(last)
         except ValueError:
-            answer = {"error": done.stderr.decode(errors="replace").strip()[-500:]}
-        if done.returncode != 0:
+            answer = {"error": done.err.strip()[-500:]}
+        if done.code != 0:
             raise UserError(f"anynode {arguments[0]}: {answer.get('error', 'it failed')}")
         return answer
+
+    def attempt(
+        self, *arguments: str, program: Sequence[str] = ANYNODE, limit_s: float = _COMMAND_LIMIT_S, **environment: str
+    ) -> Ended:
+        """Run ``anynode ARGUMENTS`` (or another Python program) to its end, whatever that is."""
+        done = subprocess.run(
+            [sys.executable, *program, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**self._environment, **environment},
+            check=False,
+            timeout=limit_s,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 (as above)
+        )
+        return Ended(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def kill(self, name: str) -> None:
         """SIGKILL, as a power cut would: no clean-up, no good-bye."""
@@ -88,6 +110,14 @@ class Processes:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def ends_within(self, name: str, limit_s: float) -> bool:
+        """Wait for the end of a process, but no longer than ``limit_s``."""
+        try:
+            self._running[name].wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def ended(self, name: str) -> int | None:
         """The exit code of a process that has ended, or None."""

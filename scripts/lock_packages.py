@@ -1,0 +1,117 @@
+"""Write ``requirements.lock`` and ``package-lock.json``: one version of every package, the same on every platform.
+
+Python: every extra is resolved together first, so that what one of them demands (libp2p wants protobuf < 7) holds for
+all; then only what `node` and `dev` need is written. torch and what it brings along (CUDA) are left out: their
+builds differ from platform to platform. torch is pinned in ``pyproject.toml`` and installed as its own step.
+
+npm: a registry mirror may lack the binaries of other platforms; npm then leaves them out of the lock, and `npm ci`
+refuses that lock. So they are named with their version.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+HEADER = "# Written by scripts/lock from pyproject.toml. torch is a step of its own in scripts/set_up.py.\n"
+NPM_LOCK = ROOT / "package-lock.json"
+_BUILDS_OF_PLATFORMS = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==")
+
+
+def main(upgrades: list[str]) -> int:
+    lock_python(upgrades)
+    lock_npm()
+    return 0
+
+
+# --- Python ---------------------------------------------------------------------------------------
+
+
+def lock_python(upgrades: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tools = Path(folder) / "tools"
+        subprocess.run([sys.executable, "-m", "venv", str(tools)], check=True)
+        subprocess.run([str(tools / "bin" / "pip"), "install", "--quiet", "uv"], check=True)
+        uv = str(tools / "bin" / "uv")
+        together = Path(folder) / "together.txt"
+        if LOCK.exists():
+            together.write_text(without_hashes(LOCK.read_text()))
+        resolve(uv, together, ["node", "dev", "lan"], upgrades)
+        written = Path(folder) / "written.txt"
+        resolve(uv, written, ["node", "dev"], [], "--generate-hashes", "--constraints", str(together))
+        LOCK.write_text(HEADER + without_platform_builds(written.read_text()))
+    print(f"{LOCK.name}: {len(re.findall('^[a-z0-9]', LOCK.read_text(), re.MULTILINE))} packages")
+
+
+def resolve(uv: str, output: Path, extras: list[str], upgrades: list[str], *options: str) -> None:
+    """Resolve ``pyproject.toml`` for every platform into ``output``; the versions already there stay."""
+    command = [uv, "pip", "compile", str(ROOT / "pyproject.toml"), "--output-file", str(output), *options]
+    command += ["--universal", "--python-version=3.11", "--no-header", "--no-annotate", "--quiet"]
+    command += [f"--extra={extra}" for extra in extras]
+    command += [f"--upgrade-package={name}" for name in upgrades]
+    subprocess.run(command, check=True)
+
+
+def without_hashes(lock: str) -> str:
+    """The lines of a lock file that name packages, with nothing after the version and its marker."""
+    return "".join(line.rstrip("\\ ") + "\n" for line in lock.splitlines() if re.match("[a-z0-9]", line))
+
+
+def without_platform_builds(lock: str) -> str:
+    """``lock`` less the packages whose builds differ per platform, hashes and all."""
+    kept: list[str] = []
+    keep = True
+    for line in lock.splitlines(keepends=True):
+        if not line.startswith(" "):
+            keep = _BUILDS_OF_PLATFORMS.match(line) is None
+        if keep:
+            kept.append(line)
+    return "".join(kept)
+
+
+# --- npm ------------------------------------------------------------------------------------------
+
+
+def lock_npm() -> None:
+    """Resolve in an empty folder: beside an installed ``node_modules`` npm forgets other platforms."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("package.json", "package-lock.json", ".npmrc"):
+            if (ROOT / name).exists():
+                shutil.copy(ROOT / name, folder)
+        npm = shutil.which("npm", path=str(ROOT / ".venv" / "bin")) or "npm"
+        subprocess.run([npm, "install", "--package-lock-only", "--loglevel=error"], cwd=folder, check=True)
+        lock = json.loads((Path(folder) / NPM_LOCK.name).read_text())
+    add_other_platforms(lock["packages"])
+    NPM_LOCK.write_text(json.dumps(lock, indent=2) + "\n")
+    print(f"{NPM_LOCK.name}: {len(lock['packages']) - 1} packages")
+
+
+def add_other_platforms(packages: dict[str, dict[str, Any]]) -> None:
+    """Name every optional binary that is missing in the ``packages`` of a lock, for the platform in its name."""
+    processors = {"amd64": "x64", "x64": "x64", "arm64": "arm64"}
+    for package in list(packages.values()):
+        for name, version in package.get("optionalDependencies", {}).items():
+            words = name.partition("/")[2].split("-")
+            systems = [word for word in words if word in {"darwin", "linux", "win32"}]
+            if f"node_modules/{name}" in packages or not systems:
+                continue
+            entry: dict[str, Any] = {"version": version, "dev": True, "optional": True, "os": systems}
+            entry["cpu"] = [processors[word] for word in words if word in processors]
+            if libc := [{"gnu": "glibc", "musl": "musl"}[word] for word in words if word in {"gnu", "musl"}]:
+                entry["libc"] = libc
+            packages[f"node_modules/{name}"] = entry
+    ordered = sorted(packages.items())
+    packages.clear()
+    packages.update(ordered)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

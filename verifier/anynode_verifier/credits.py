@@ -33,30 +33,40 @@ class JudgedRound:
         return tuple(item.node for item in self.verdict.judged if item.accepted) if self.result.chunks else ()
 
 
-def judged_rounds(records: Iterable[Record]) -> list[JudgedRound]:
-    """The rounds whose verdicts are in, in order of their verdicts."""
-    opens: dict[int, Open] = {}
-    seals: dict[int, Seal] = {}
-    assigns: dict[int, Assign] = {}
-    results: dict[int, Result] = {}
-    judged: list[JudgedRound] = []
-    for record in records:
-        body = record.body
-        match body:
-            case Open():
-                opens[body.round] = body
-            case Seal():
-                seals[body.round] = body
-            case Assign():
-                assigns[body.round] = body
-            case Result():
-                results[body.round] = body
-            case Verdict():
+class RoundCollector:
+    """Puts the records of each round together as they come; a round is complete with its verdict."""
+
+    def __init__(self) -> None:
+        self._opens: dict[int, Open] = {}
+        self._seals: dict[int, Seal] = {}
+        self._assigns: dict[int, Assign] = {}
+        self._results: dict[int, Result] = {}
+
+    def add(self, record: Record) -> JudgedRound | None:
+        """The round that ``record`` completes, or None."""
+        match record.body:
+            case Open() as body:
+                self._opens[body.round] = body
+            case Seal() as body:
+                self._seals[body.round] = body
+            case Assign() as body:
+                self._assigns[body.round] = body
+            case Result() as body:
+                self._results[body.round] = body
+            case Verdict() as body:
                 n = body.round
-                judged.append(JudgedRound(opens[n], seals[n], assigns[n], results[n], body))
+                return JudgedRound(
+                    self._opens.pop(n), self._seals.pop(n), self._assigns.pop(n), self._results.pop(n), body
+                )
             case _:
                 pass
-    return judged
+        return None
+
+
+def judged_rounds(records: Iterable[Record]) -> list[JudgedRound]:
+    """The rounds whose verdicts are in, in order of their verdicts."""
+    collector = RoundCollector()
+    return [round_ for round_ in map(collector.add, records) if round_ is not None]
 
 
 def round_credits(job: Job, round_: JudgedRound, index_of_node: Mapping[str, int], verifier_index: int) -> list[Credit]:

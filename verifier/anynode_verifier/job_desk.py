@@ -13,13 +13,14 @@ from web3 import Web3
 from web3.exceptions import Web3Exception
 
 from anynode.blobs.manifest import Manifest
-from anynode.blobs.store import BlobStore, write_atomically
+from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
 from anynode.jobs.resolve import FILE_KIND, materialise
 from anynode.worker.home import JobHome
 from anynode_contracts.canonical import hash_hex
 from anynode_contracts.clients import EscrowClient, JobOnChain
 from anynode_contracts.errors import RefusedError, UnreachableError
+from anynode_contracts.files import write_aside
 from anynode_contracts.networks import Network
 
 JOB_FILES_BYTES_MAX = 64 << 30
@@ -124,12 +125,12 @@ class JobDesk:
         await self.on_chain(intake.job)
         home = self.home(job_id)
         await asyncio.to_thread(materialise, intake.job, self._store, home.files)
-        await asyncio.to_thread(write_atomically, home.job_path, intake.job.to_bytes())
+        await asyncio.to_thread(write_aside, home.job_path, intake.job.to_bytes())
         return intake.job
 
     def mark_started(self, job: Job) -> None:
         """From now on a restart goes on with this job."""
-        write_atomically(self.home(job.job_id).folder / _STARTED, b"")
+        write_aside(self.home(job.job_id).folder / _STARTED, b"")
         self._intakes.pop(job.job_id, None)
 
     def _expected(self, job: Job) -> dict[str, int | None]:

@@ -193,7 +193,10 @@ class JobRun:
 
     async def _measure(self, round_: int, root: str) -> None:
         """The validation loss of the state that ``round_`` starts from."""
-        self.progress.losses[round_] = await (await self._trainers.get()).evaluate(root)
+        try:
+            self.progress.losses[round_] = await (await self._trainers.get()).evaluate(root)
+        except UserError as error:
+            log.warning("the loss before round %d could not be measured: %s", round_, error)
 
     async def _draw(self, effect: DrawAudits) -> None:
         height = effect.seal.audit_height

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
+from requests.exceptions import RequestException
 from starlette.applications import Starlette
 from web3 import Web3
+from web3.exceptions import Web3Exception
 
-from anynode.blobs.store import BlobStore, write_atomically
+from anynode.blobs.store import BlobStore
 from anynode.exact.layout import chunk_specs
 from anynode.jobs.job import Job
 from anynode.rounds import coordinator, wire
@@ -28,6 +30,7 @@ from anynode.worker.directory import COORDINATOR_TTL_S, announce_coordinator
 from anynode.worker.link import JOB, JOBS, REGISTER, ROUND
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import RefusedError, UnreachableError
+from anynode_contracts.files import write_aside
 from anynode_contracts.networks import Network
 from anynode_contracts.signing import SigningDomain
 from anynode_contracts.typed_data import sign_registration
@@ -142,13 +145,14 @@ class Verifier:
         home = self._desk.home(job.job_id)
         trainers = self._trainers(job.job_id, "coordinator.log", nice=0)
         try:
-            state_root = await (await trainers.get()).initial_state()
+            trainer = await trainers.get()
+            state_root, hardware = await trainer.initial_state(), trainer.hardware_class
         except BaseException:
             await trainers.close()
             raise
         run = JobRun(
             job=job,
-            rules=self._rules(job, state_root),
+            rules=self._rules(job, state_root, hardware),
             home=home,
             store=self._store,
             peer=self._peer,
@@ -176,7 +180,7 @@ class Verifier:
         settings = TrainerSettings(log_path=home.folder / log_name, limits=Limits(nice=nice))
         return TrainerKeeper(self._store.folder, home.files, settings)
 
-    def _rules(self, job: Job, state_root: str) -> coordinator.Rules:
+    def _rules(self, job: Job, state_root: str, hardware: str) -> coordinator.Rules:
         training, workers = job.training, job.workers
         return coordinator.Rules(
             job=job.job_id,
@@ -188,6 +192,7 @@ class Verifier:
             chunks=len(chunk_specs(job.model.parameters, False)),
             chunks_on_refresh=len(chunk_specs(job.model.parameters, True)),
             audit_key=self._audit_key(),
+            hardware=hardware,
             members_min=workers.min_workers,
             members_max=workers.max_workers,
             work_s=workers.round_deadline_s,
@@ -199,12 +204,12 @@ class Verifier:
         """The secret behind all audit secrets; lost, it would only cost the draws that are not revealed yet."""
         path = self.settings.folder / "audit.key"
         if not path.exists():
-            write_atomically(path, secrets.token_bytes(32))
+            write_aside(path, secrets.token_bytes(32))
             path.chmod(0o600)
         return path.read_bytes()
 
     def _on_record(self, run: JobRun, record: Record) -> None:
-        self._accounts[run.job.job_id].records.append(record)
+        self._accounts[run.job.job_id].add(record)
 
     # ------------------------------------------------------------ swarm
 
@@ -277,10 +282,11 @@ class Verifier:
             reading = self._intake.advance()
             self._registrar.advance()
             self._chain_note = f"block {reading.head}, booked up to block {reading.posted}"
-        except UnreachableError as error:
-            if self._chain_note != str(error):
-                log.warning("%s", error)
-            self._chain_note = str(error)
+        except (UnreachableError, RequestException, Web3Exception, OSError) as error:
+            note = f"no answer from the RPC at {self.network.rpc_url}; everything that waits for it goes on by itself"
+            if self._chain_note != note:
+                log.warning("%s (%s)", note, error)
+            self._chain_note = note
         try:
             self._treasury.advance(list(self._accounts.values()))
             waiting = self._outbox.advance()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from anynode.jobs.job import Job
 from anynode.rounds.records import Close, Finish, Record
@@ -14,29 +13,42 @@ from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_ledger.book import Book
 from anynode_ledger.settlement import batches_of, settle
-from anynode_verifier.credits import JudgedRound, judged_rounds, round_credits
+from anynode_verifier.credits import JudgedRound, RoundCollector, round_credits
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
 class JobAccount:
-    """One job's way through the ledger. ``records`` grows as the coordinator appends."""
+    """One job's way through the ledger: the coordinator adds records, the treasury books what they complete."""
 
-    job: Job
-    records: list[Record] = field(default_factory=list)
-    booked: set[int] = field(default_factory=set)
+    def __init__(self, job: Job, records: Iterable[Record]) -> None:
+        self.job = job
+        self.booked: set[int] = set()
+        self._waiting: list[JudgedRound] = []
+        self._collector = RoundCollector()
+        self._closed_rounds: set[int] = set()
+        self._finished = False
+        for record in records:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        """Take in the next record."""
+        self._finished |= isinstance(record.body, Finish)
+        if isinstance(record.body, Close):
+            self._closed_rounds.add(record.body.round)
+        judged = self._collector.add(record)
+        if judged is not None:
+            self._waiting.append(judged)
 
     @property
-    def judged(self) -> list[JudgedRound]:
-        return judged_rounds(self.records)
+    def to_book(self) -> list[JudgedRound]:
+        """Judged rounds that are not booked yet."""
+        return [round_ for round_ in list(self._waiting) if round_.open.round not in self.booked]
 
     @property
     def complete(self) -> bool:
         """All rounds closed, all verdicts in, all booked."""
-        finished = any(isinstance(record.body, Finish) for record in self.records)
-        closed = {record.body.round for record in self.records if isinstance(record.body, Close)}
-        return finished and closed == self.booked
+        return self._finished and self._closed_rounds == self.booked
 
 
 class Treasury:
@@ -87,10 +99,8 @@ class Treasury:
         verifier = self._book.node_index(self._verifier_node)
         if verifier is None:
             return
-        for round_ in account.judged:
+        for round_ in account.to_book:
             number = round_.open.round
-            if number in account.booked:
-                continue
             indices = {node: self._book.node_index(node) for node in round_.paid_nodes}
             known = {node: index for node, index in indices.items() if index is not None}
             if len(known) != len(indices):

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from anynode.blobs.manifest import CHUNK_BYTES_MAX, ChunkRef, Manifest, cut
 from anynode_contracts.canonical import hash_hex
-from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.errors import RefusedError
+from anynode_contracts.files import write_aside
 
 _HASH = re.compile(r"[0-9a-f]{64}")
-
-
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write ``data`` beside ``path``, sync, rename: a crash or a full disk leaves the old file whole.
-
-    Raises ``UserError`` when the disk is full or not writable.
-    """
-    handle, aside = -1, ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=".aside-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            if aside:
-                Path(aside).unlink()
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot write {path}: {reason}; free some space or choose another folder") from error
 
 
 class BlobStore:
@@ -67,7 +43,7 @@ class BlobStore:
         """Store ``data`` and return its hash. Storing the same bytes twice costs one look-up."""
         digest = hash_hex(bytes(data))
         if not self.has(digest):
-            write_atomically(self.path(digest), data)
+            write_aside(self.path(digest), data)
         return digest
 
     def put_manifest(self, manifest: Manifest) -> str:

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from anynode.blobs.store import write_atomically
 from anynode.data.manifest import DATA_FILE, ITEM_BYTES, SAMPLE_BYTES_MAX, ColumnSpec, DataManifest, Shard, Split
 from anynode.jobs.complaints import first_complaint
 from anynode_contracts.canonical import hash_hex
 from anynode_contracts.errors import UserError
+from anynode_contracts.files import write_aside
 
 SHARD_BYTES = 32 << 20
 _BLOCK_SAMPLES = 16
@@ -96,7 +96,7 @@ class DataSetWriter:
         self._waiting[split] = [rest] if _length(rest) else []
         data = save(shard)
         file = f"{split}-{len(self._shards[split]):05d}.safetensors"
-        write_atomically(self._aside / file, data)
+        write_aside(self._aside / file, data)
         self._shards[split].append(Shard(file=file, samples=_length(shard), size_bytes=len(data), hash=hash_hex(data)))
 
     def _close(self) -> None:
@@ -117,7 +117,7 @@ class DataSetWriter:
             raise UserError(
                 f"the data set cannot be packed ({first_complaint(error)}); change its columns or use larger shards"
             ) from error
-        write_atomically(self._aside / DATA_FILE, self.manifest.to_bytes())
+        write_aside(self._aside / DATA_FILE, self.manifest.to_bytes())
         try:
             self._aside.replace(self.folder)
         except OSError as error:

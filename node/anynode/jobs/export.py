@@ -15,12 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anynode.blobs.store import write_atomically
 from anynode.jobs.graph import Graph, TensorType
 from anynode.jobs.graph_format import encode
 from anynode.jobs.trace import LossFunction, trace
 from anynode.jobs.weights import check_tensor, write_tensors
 from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.files import write_aside
 
 
 class Exportable(NamedTuple):
@@ -53,7 +53,7 @@ def export(
         check_tensor(name, constants[name], spec)
     _compare(loss_fn, graph, params, batch)
     write_tensors(folder / "model.safetensors", {**params, **constants})
-    write_atomically(folder / "model.json", data)
+    write_aside(folder / "model.json", data)
     return graph
 
 

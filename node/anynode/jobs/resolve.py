@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from anynode.blobs.store import BlobStore, write_atomically
+from anynode.blobs.store import BlobStore
 from anynode.data.dataset import DataSet
 from anynode.data.manifest import DATA_FILE
 from anynode.jobs.graph import Graph
@@ -15,6 +15,7 @@ from anynode.jobs.job import DataRef, FileRef, Job, ModelRef
 from anynode.jobs.jobfile import JobFile
 from anynode.jobs.weights import Model, load_model
 from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.files import write_aside
 
 MODEL_FILES = ("model.json", "model.safetensors")
 FILE_KIND = "file"
@@ -70,7 +71,7 @@ def materialise(job: Job, store: BlobStore, folder: Path) -> None:
         manifest = store.manifest(reference.root, FILE_KIND)
         if manifest.meta != {"name": name} or manifest.size_bytes != reference.size_bytes:
             raise RefusedError(f"the blob of {name} is not the file that the job lists; do not take part in this job")
-        write_atomically(folder / name, store.read(manifest))
+        write_aside(folder / name, store.read(manifest))
 
 
 def open_job(job: Job, folder: Path) -> JobContent:

@@ -74,7 +74,8 @@ T = TypeVar("T")
 class Rules:
     """What the job and the network fix for all rounds. Times are in seconds of the coordinator's clock.
 
-    ``audit_key`` is secret: the audit secret of a round is derived from it.
+    ``audit_key`` is secret: the audit secret of a round is derived from it. ``hardware`` is the class in which work can
+    be replayed bit for bit; empty admits every class.
     """
 
     job: str
@@ -86,6 +87,7 @@ class Rules:
     chunks: int
     chunks_on_refresh: int
     audit_key: bytes
+    hardware: str = ""
     members_min: int = 1
     members_max: int = 1000
     work_s: int = 120
@@ -208,6 +210,9 @@ def _join(state: State, join: Join, now: float) -> Step:
     known = state.nodes.get(join.node, Node(peer=join.peer, hardware=join.hardware))
     if known.banned:
         return state, [Answer(join.node, Refused("refused", join.node, known.banned))]
+    if state.rules.hardware not in ("", join.hardware):
+        reason = f"work of class {join.hardware} cannot be audited here, where {state.rules.hardware} replays"
+        return state, [Answer(join.node, Refused("refused", join.node, reason[:500]))]
     node = replace(
         known,
         peer=join.peer,
@@ -234,7 +239,7 @@ def _commitment(state: State, commitment: Commitment) -> Step:
     steps_fit = member is not None and 0 < commitment.steps <= member.quota_steps
     if member is None or member.node != commitment.node or not steps_fit:
         return state, []
-    if commitment.samples != commitment.steps * state.rules.batch_size:
+    if commitment.samples != commitment.steps * state.rules.batch_size or commitment.hardware != member.hardware:
         return state, []
     kept = state.commitments.get(commitment.slot, commitment)
     receipt = Receipt("receipt", kept.node, kept.round, kept.slot, kept.update_root, kept.trace_root)

@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from anynode.blobs.store import BlobStore, write_atomically
+from anynode.blobs.store import BlobStore
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import UserError
+from anynode_contracts.files import write_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +72,4 @@ class JobHome:
 
     def hold(self, round_: int, state_root: str) -> None:
         """Remember a saved state. Raises ``UserError`` when the disk is full; the former note then stays."""
-        write_atomically(self.folder / "held.json", canonical_json({"round": round_, "state_root": state_root}))
+        write_aside(self.folder / "held.json", canonical_json({"round": round_, "state_root": state_root}))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from anynode.blobs.store import write_atomically
 from anynode.jobs.job import Job
 from anynode.jobs.resolve import FILE_KIND, materialise
 from anynode.rounds.messages import Leave
@@ -26,6 +25,7 @@ from anynode.worker.home import JobHome, NodeHome
 from anynode.worker.link import CoordinatorLink
 from anynode.worker.worker import Notice, Notify, Worker
 from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+from anynode_contracts.files import write_aside
 from anynode_contracts.networks import Network, check_chain, connect
 from anynode_contracts.signing import SigningDomain
 from anynode_contracts.typed_data import sign_registration
@@ -150,7 +150,7 @@ class Session:
             )
             await fetch_blob(peer, home.store, manifest, [link.coordinator_peer])
         await asyncio.to_thread(materialise, job, home.store, place.files)
-        await asyncio.to_thread(write_atomically, place.job_path, job.to_bytes())
+        await asyncio.to_thread(write_aside, place.job_path, job.to_bytes())
 
     async def _register(self, link: CoordinatorLink) -> None:
         """Hand in the registration until the chain has it. Work does not wait for it."""

@@ -1,0 +1,66 @@
+"""Asking a verifier's HTTP API: bounded in time and size, with errors in its own words."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+
+if TYPE_CHECKING:
+    from anynode_contracts.networks import Network
+
+TIMEOUT_S = 60.0
+ANSWER_BYTES_MAX = 64 << 20
+_WORDS_MAX = 500
+
+
+class Api:
+    """A verifier's API at ``network.api_url``."""
+
+    def __init__(self, network: Network) -> None:
+        if not network.api_url:
+            raise UserError(f"network {network.name} names no API; ask its operator for a newer network file")
+        self.url = network.api_url.rstrip("/")
+
+    def get(self, path: str) -> Any:
+        """The JSON answer to GET. Raises ``UnreachableError`` or ``RefusedError`` with one sentence."""
+        return json.loads(self.ask("GET", path))
+
+    def post(self, path: str, body: bytes = b"") -> Any:
+        return json.loads(self.ask("POST", path, body))
+
+    def put(self, path: str, body: bytes) -> Any:
+        return json.loads(self.ask("PUT", path, body))
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """The answer's bytes."""
+        import httpx
+
+        raw = bytearray()
+        try:
+            with httpx.stream(method, self.url + path, content=body, timeout=TIMEOUT_S) as answer:
+                for piece in answer.iter_bytes():
+                    raw += piece
+                    if len(raw) > ANSWER_BYTES_MAX:
+                        raise RefusedError(f"{self.url} answers with too much; check api_url in the network file")
+        except httpx.HTTPError as error:
+            raise UnreachableError(
+                f"no verifier answers at {self.url}; start it with `anynode verifier run`, or check api_url in the "
+                "network file"
+            ) from error
+        if answer.status_code != httpx.codes.OK:
+            kind = UnreachableError if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else RefusedError
+            raise kind(
+                _words(bytes(raw)) or f"{self.url}{path} answers with HTTP status {answer.status_code}; try later"
+            )
+        return bytes(raw)
+
+
+def _words(raw: bytes) -> str:
+    """The sentence in an error answer, bounded and printable."""
+    try:
+        said = str(json.loads(raw)["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return "".join(character for character in said[:_WORDS_MAX] if character.isprintable())

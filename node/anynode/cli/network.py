@@ -1,0 +1,221 @@
+"""`anynode network`: set up a development network, and show the known ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from anynode.cli.options import (
+    DEFAULT_NETWORK,
+    load_network,
+    network_option,
+    network_path,
+    new_password,
+    password_option,
+    places,
+)
+from anynode.cli.output import Output, reports
+from anynode.wallet import keystore
+from anynode.wallet.amounts import parse_tokens
+from anynode_contracts.errors import UnreachableError, UserError
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from web3 import Web3
+
+#: Who does what on a network, each with a key of its own.
+ROLES = ("owner", "poster", "guardian", "verifier")
+_ETHER_PER_ROLE_WEI = 1000 * 10**18
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_URL = re.compile(r"https?://\S{1,500}")
+
+
+def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not _URL.fullmatch(value):
+        raise click.BadParameter(f"{value[:80]!r} is not a URL; write it like http://127.0.0.1:8545")
+    return value
+
+
+@click.group()
+def network() -> None:
+    """Networks: set one up on a development chain, list and show the known ones.
+
+    \b
+    Example:
+      anynode network init --rpc-url http://127.0.0.1:8545
+      anynode network show --json
+    """
+
+
+@network.command()
+@click.argument("name", default=DEFAULT_NETWORK)
+@click.option(
+    "--rpc-url", default="http://127.0.0.1:8545", show_default=True, callback=_url, help="The development chain."
+)
+@click.option(
+    "--api-url",
+    default="http://127.0.0.1:8420",
+    show_default=True,
+    callback=_url,
+    help="Where the verifier will serve.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address at which peers reach the verifier.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=8421, show_default=True, help="TCP port of the verifier's peer."
+)
+@click.option(
+    "--window-s", type=click.IntRange(1, 2**31), default=30, show_default=True, help="Wait before a root pays, seconds."
+)
+@click.option(
+    "--held-back-limit", default="100", show_default=True, metavar="TOKENS", help="First pay of a node held back."
+)
+@click.option("--replace", is_flag=True, help="Deploy anew over an existing network file; its wallets are kept.")
+@password_option
+@reports
+def init(
+    output: Output,
+    *,
+    name: str,
+    rpc_url: str,
+    api_url: str,
+    host: str,
+    port: int,
+    window_s: int,
+    held_back_limit: str,
+    replace: bool,
+    password_file: Path | None,
+) -> None:
+    """Deploy the contracts to a development chain and write the network's file.
+
+    Makes an encrypted wallet for each role (owner, poster, guardian, verifier) and the verifier's peer identity.
+    The owner receives the whole supply of the token.
+
+    \b
+    Example:
+      anynode network init development --rpc-url http://127.0.0.1:8545
+    """
+    from anynode.swarm.identity import ensure_identity
+    from anynode_contracts.deploy import deploy_development
+    from anynode_contracts.networks import connect
+
+    limit_wei = parse_tokens(held_back_limit)
+    path = network_path(name)
+    if not _NAME.fullmatch(path.stem):
+        raise UserError(
+            f"{path.stem[:80]!r} is not a network name; use a-z, 0-9 and -, beginning with a letter or digit"
+        )
+    if path.exists() and not replace:
+        raise UserError(f"network {path} exists already; choose another name, or deploy anew with --replace")
+    w3 = connect(rpc_url)
+    _check_development_chain(w3, rpc_url)
+    chosen = new_password(password_file, f"the wallets of network {name}")
+    accounts = {role: _account(name, role, chosen) for role in ROLES}
+    identity = places().identities / f"{path.stem}-verifier.key"
+    output.say("Making the verifier's peer identity …")
+    peer_id = ensure_identity(identity)
+    output.say("Deploying the contracts …")
+    for account in accounts.values():
+        _give_ether(w3, account)
+    deployment = deploy_development(
+        w3,
+        accounts["owner"],
+        poster=accounts["poster"].address,
+        guardian=accounts["guardian"].address,
+        verifiers=[accounts["verifier"].address],
+        window_s=window_s,
+    )
+    made = deployment.network(
+        name=path.stem,
+        rpc_url=rpc_url,
+        held_back_limit_wei=limit_wei,
+        initial_peers=[f"/ip4/{host}/tcp/{port}/p2p/{peer_id}"],
+        api_url=api_url,
+    )
+    made.save(path)
+    output.table(("role", "wallet", "address"), [(r, f"{path.stem}-{r}", a.address) for r, a in accounts.items()])
+    output.say(f"Network {path.stem} is in {path}")
+    facts = made.model_dump(mode="json") | {"held_back_limit_wei": str(limit_wei), "path": str(path)}
+    wallets = {role: f"{path.stem}-{role}" for role in ROLES}
+    addresses = {role: account.address for role, account in accounts.items()}
+    output.result(facts | {"wallets": wallets, "addresses": addresses, "identity": str(identity)})
+
+
+@network.command()
+@network_option
+@reports
+def show(output: Output, network: str) -> None:
+    """Show one network.
+
+    \b
+    Example:
+      anynode network show --network development
+    """
+    known = load_network(network)
+    facts = known.model_dump(mode="json")
+    facts["held_back_limit_wei"] = str(known.held_back_limit_wei)
+    output.table(("setting", "value"), [(key, _plain(value)) for key, value in facts.items()])
+    output.result(facts)
+
+
+@network.command(name="list")
+@reports
+def list_(output: Output) -> None:
+    """List the networks that this user's commands know by name.
+
+    \b
+    Example:
+      anynode network list
+    """
+    from anynode_contracts.networks import Network
+
+    folder = places().networks
+    known = [Network.load(path) for path in sorted(folder.glob("*.toml"))]
+    if known:
+        output.table(("network", "chain", "RPC"), [(item.name, item.chain_id, item.rpc_url) for item in known])
+    else:
+        output.say(f"No network yet; put a network file into {folder}, or make one with `anynode network init`.")
+    output.result(
+        {"networks": [{"name": item.name, "chain_id": item.chain_id, "rpc_url": item.rpc_url} for item in known]}
+    )
+
+
+def _check_development_chain(w3: Web3, rpc_url: str) -> None:
+    """Ask first, so that nothing is made where nothing can be deployed."""
+    from requests.exceptions import RequestException
+    from web3.exceptions import Web3Exception
+
+    from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
+
+    try:
+        chain_id = w3.eth.chain_id
+    except (RequestException, Web3Exception, OSError) as error:
+        raise UnreachableError(f"no Ethereum RPC answers at {rpc_url}; start one with `anynode chain`") from error
+    if chain_id != DEVELOPMENT_CHAIN_ID:
+        raise UserError(
+            f"wrong chain id: {rpc_url} serves chain {chain_id} and not a development chain "
+            f"({DEVELOPMENT_CHAIN_ID}); start one with `anynode chain`"
+        )
+
+
+def _account(network: str, role: str, password: str) -> LocalAccount:
+    """The wallet of a role: an existing one is unlocked, a missing one made."""
+    path = keystore.wallet_path(places().wallets, f"{Path(network).stem}-{role}")
+    if path.exists():
+        return keystore.unlock(path, password)
+    account = keystore.new_account()
+    keystore.store(path, account, password)
+    return account
+
+
+def _give_ether(w3: Web3, account: LocalAccount) -> None:
+    """On a development chain ether is set, not sent: no funded key is needed."""
+    answer = w3.provider.make_request("anvil_setBalance", [account.address, hex(_ETHER_PER_ROLE_WEI)])  # type: ignore[arg-type]
+    if "error" in answer:
+        raise UserError(f"that chain does not give {account.address} ether; start one with `anynode chain`")
+
+
+def _plain(value: object) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)

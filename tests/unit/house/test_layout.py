@@ -1,0 +1,80 @@
+"""The repository looks as its design says: folders, file heads, sizes, locks."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from product import PACKAGES, ROOT, every_file, modules, tree
+
+DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "lib", "tools"}
+LINES_MAX, LINES_USUAL = 700, 300
+
+
+def test_folders() -> None:
+    for folder in ("contracts/src", "hardhat", "scripts", "docs", "tests", *(p.name for p in PACKAGES.values())):
+        assert (ROOT / folder).is_dir(), f"{folder} is missing"
+    for file in ("README.md", "LICENSE", "CHANGELOG.md", "requirements.lock", "package-lock.json", ".ci/run"):
+        assert (ROOT / file).is_file(), f"{file} is missing"
+
+
+def test_every_package_is_typed() -> None:
+    for package, folder in PACKAGES.items():
+        assert (folder / package / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("path", every_file(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_file(path: Path) -> None:
+    """One subject per file, said in its first line; no file is a drawer."""
+    assert path.stem not in DRAWERS, "name a file after its one subject"
+    head = ast.get_docstring(tree(path))
+    assert head, "the first line of a file says its subject"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES_MAX, "cut it by subject"
+
+
+def test_most_files_are_short() -> None:
+    lengths = [len(path.read_text(encoding="utf-8").splitlines()) for path in every_file()]
+    assert sum(length <= LINES_USUAL for length in lengths) >= 0.9 * len(lengths)
+
+
+def test_modules_do_not_share_names_with_the_standard_library_of_their_package() -> None:
+    """Every folder with Python files is a package: no namespace package is left out of the wheel."""
+    for package in PACKAGES:
+        for path in modules(package).values():
+            assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py"
+
+
+def test_the_python_lock() -> None:
+    """Every package has a hash, no registry is named, and torch, whose builds differ, is pinned elsewhere."""
+    lock = (ROOT / "requirements.lock").read_text()
+    blocks = re.findall(r"^[a-z0-9].*\n(?: .*\n)*", lock, re.MULTILINE)
+    assert len(blocks) > 80
+    assert all("--hash=sha256:" in block and re.match(r"[a-z0-9.-]+==", block) for block in blocks)
+    assert "://" not in lock
+    assert not re.search(r"^(torch|triton|nvidia-)", lock, re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [line for line in extras["node"] if re.fullmatch(r"torch==[\d.]+", line)]
+
+
+def test_the_python_lock_names_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = (
+        project["dependencies"] + project["optional-dependencies"]["node"] + project["optional-dependencies"]["dev"]
+    )
+    names = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace("_", "-") for line in wanted} - {"torch"}
+    locked = set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert names <= locked, f"run scripts/lock: {names - locked} is not locked"
+
+
+def test_the_npm_lock() -> None:
+    """What this platform installs has a hash; no registry is named; other platforms' binaries are listed."""
+    packages = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    for path, package in packages.items():
+        assert "resolved" not in package, f"{path} names where it was fetched"
+        assert not path or "integrity" in package or package.get("optional"), f"{path} has no hash"
+        for name in package.get("optionalDependencies", {}):
+            assert f"node_modules/{name}" in packages, f"{name} is missing: npm ci would refuse; run scripts/lock"

@@ -1,4 +1,7 @@
-"""Canonical JSON (RFC 8785 for the subset used here): the one byte string of a value, so that it can be hashed."""
+"""Canonical JSON (RFC 8785 for the subset used here): the one byte string of a value, so that it can be hashed.
+
+And how JSON from outside is read: `parse_json` refuses deep nesting whatever the interpreter's recursion limit.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 from typing import Any
 
 from blake3 import blake3
+from pydantic_core import from_json
 
 
 def canonical_json(value: Any) -> bytes:
@@ -15,6 +19,15 @@ def canonical_json(value: Any) -> bytes:
     """
     _refuse_floats(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of JSON that came from outside. Raises ``ValueError``, also for NaN and for nesting beyond 200 levels.
+
+    ``json.loads`` relies on the recursion limit for that, which a library below web3 raises to 100,000 when it is
+    imported: a few kilobytes of brackets would then overrun the stack and end the process.
+    """
+    return from_json(data, allow_inf_nan=False)
 
 
 def hash_hex(data: bytes) -> str:

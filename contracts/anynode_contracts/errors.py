@@ -13,6 +13,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class StorageError(UserError):
+    """This machine's disk does not take what must be kept. What was kept before stays whole."""
+
+
 class UnreachableError(UserError):
     """A coordinator, RPC or peer that does not answer."""
 

@@ -7,11 +7,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from anynode_contracts.errors import UserError
+from anynode_contracts.errors import StorageError
 
 
 def write_aside(path: Path, data: bytes | memoryview) -> None:
-    """Write ``data`` beside ``path``, sync, rename. Raises ``UserError`` when the disk is full or not writable."""
+    """Write ``data`` beside ``path``, sync, rename. Raises ``StorageError`` when the disk is full or not writable."""
     aside = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,4 +26,4 @@ def write_aside(path: Path, data: bytes | memoryview) -> None:
             if aside:
                 Path(aside).unlink()
         reason = error.strerror or str(error)
-        raise UserError(f"cannot write {path}: {reason}; free some space or choose another folder") from error
+        raise StorageError(f"cannot write {path}: {reason}; free some space or choose another folder") from error

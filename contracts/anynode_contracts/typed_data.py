@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
+
+from anynode_contracts.errors import RefusedError
 
 _REGISTRATION = [
     {"name": "node", "type": "address"},
@@ -41,6 +44,16 @@ def sign_registration(
     message = _encode("AnyNode MinerRegistry", chain_id, registry, {"Registration": _REGISTRATION}, value)
     signature = bytes(node.sign_message(message).signature)
     return SignedRegistration(node=address, payout=to, deadline_s=deadline_s, signature=signature)
+
+
+def signer_of_registration(registration: SignedRegistration, *, chain_id: int, registry: str) -> str:
+    """The address that signed. Raises ``RefusedError`` for bytes that are no signature."""
+    value = {"node": registration.node, "payout": registration.payout, "deadline": registration.deadline_s}
+    message = _encode("AnyNode MinerRegistry", chain_id, registry, {"Registration": _REGISTRATION}, value)
+    try:
+        return str(Account.recover_message(message, signature=registration.signature))
+    except Exception as error:  # eth-keys raises several families for malformed signatures
+        raise RefusedError("the registration carries no valid signature; sign it again") from error
 
 
 def sign_claim(

@@ -42,7 +42,6 @@ class Processes:
         self.home = home
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = _clean_environment(home)
-        self._last = ""
 
     def __enter__(self) -> Processes:
         return self
@@ -66,7 +65,6 @@ class Processes:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 (this program has one thread)
             )
-        self._last = name
 
     def run(self, *arguments: str) -> dict[str, Any]:
         """Run ``anynode ARGUMENTS --json`` to its end and return its object. Raises ``UserError`` with its sentence."""
@@ -91,7 +89,7 @@ class Processes:
             env={**self._environment, **environment},
             check=False,
             timeout=limit_s,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (as above)
+            preexec_fn=_die_with_parent,
         )
         return Ended(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
@@ -110,6 +108,13 @@ class Processes:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def pid(self, name: str) -> int:
+        return self._running[name].pid
+
+    def runs(self, name: str) -> bool:
+        """Whether it was started and goes on."""
+        return name in self._running and self._running[name].poll() is None
 
     def ends_within(self, name: str, limit_s: float) -> bool:
         """Wait for the end of a process, but no longer than ``limit_s``."""

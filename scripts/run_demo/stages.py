@@ -22,9 +22,9 @@ NETWORK = "development"
 HONEST = ("worker-1", "worker-2", "worker-3")
 CHEAT = "cheat"
 KILLED = "worker-2"
-ROUNDS = 16
-KILL_ROUND = 4
-INNER_STEPS = 10
+ROUNDS = 14
+KILL_ROUND = 3
+INNER_STEPS = 20
 BATCH_SIZE = 8
 TEXT_BYTES_MAX = 4_000_000
 PAUSE_S = 0.5
@@ -42,7 +42,8 @@ inner_steps = {INNER_STEPS}
 rounds = {ROUNDS}
 learning_rate = 0.004
 total_steps = {ROUNDS * INNER_STEPS}
-warmup_steps = 10
+warmup_steps = 40
+beta2 = 0.95
 refresh_rounds = 4
 bits = 4
 evaluation_samples = 128
@@ -70,6 +71,7 @@ class Stage:
         self._nodes: dict[str, str] = {}
         self._status: dict[str, Any] = {}
         self._budget_wei = 0
+        self._api_url = f"http://127.0.0.1:{free_port()}"
         self._audit: dict[str, Any] = {}
         self._balances: dict[str, int] = {}
         self._ledger: dict[str, Any] = {}
@@ -96,7 +98,7 @@ class Stage:
         self._screen.step("deploying the contracts, creating wallets")
         facts = run(
             *("network", "init", NETWORK, "--rpc-url", f"http://127.0.0.1:{port}"),
-            *("--api-url", f"http://127.0.0.1:{free_port()}", "--port", str(free_port())),
+            *("--api-url", self._api_url, "--port", str(free_port())),
             *("--window-s", "5", "--held-back-limit", "0.3"),
         )
         for name in (*HONEST, CHEAT):
@@ -275,7 +277,7 @@ class Stage:
             if self._processes.ended(process) is not None:
                 raise UserError(f"{process} has ended while {what} was waited for")
             if process == "verifier" and "Peers reach it" in self._processes.log("verifier"):
-                self._status = self._processes.run("status", "--network", NETWORK)
+                self._status = httpx.get(f"{self._api_url}/v1/status", timeout=60.0).json()
                 if self._status["jobs"]:
                     self._screen.job(self._job())
             if condition():
@@ -323,6 +325,5 @@ class Stage:
         return all(int(node["payable_wei"]) < 10**9 for node in self._money() if node["node"] in honest)
 
     def _batches(self) -> list[dict[str, Any]]:
-        url = self._processes.run("network", "show", "--network", NETWORK)["api_url"]
-        batches: list[dict[str, Any]] = httpx.get(f"{url}/v1/batches", timeout=30.0).json()["batches"]
+        batches: list[dict[str, Any]] = httpx.get(f"{self._api_url}/v1/batches", timeout=60.0).json()["batches"]
         return batches

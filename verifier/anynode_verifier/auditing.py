@@ -8,7 +8,6 @@ computed again and looked up in the ledger.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from anynode.rounds.public import PublicFolder
 from anynode.training.messages import ReduceInput, ReduceSpec
 from anynode.training.process import Trainer
 from anynode.worker.orders import apply_order, work_order
+from anynode_contracts.canonical import parse_json
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.networks import Network
 from anynode_contracts.signing import SigningDomain
@@ -105,6 +105,8 @@ async def _replay_round(trainer: Trainer, job: Job, round_: Round, store: BlobSt
         say(f"round {number}, slot {slot}: {work.steps} steps trained again, bit for bit the same")
     confirmed = 0
     for reason in round_.assign.rejected:
+        if reason.slot in round_.ended:
+            continue  # rejected for what its node had done before, however good this work is
         item = sealed[reason.slot]
         work = await trainer.work(work_order(job, round_.open, reason.slot, item.steps))
         if (work.update_root, work.trace_root) == (item.update_root, item.trace_root):
@@ -127,9 +129,13 @@ def _audit_ledger(folder: PublicFolder, job: Job, network: Network, say: Say) ->
     """Rebuild every root, and see that this job's credits are what its records earn."""
     try:
         with folder.ledger_path.open("rb") as file:
-            raw = json.loads(file.read(LEDGER_BYTES_MAX))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {folder.ledger_path}; fetch it again with `anynode result`") from error
+            raw = parse_json(file.read(LEDGER_BYTES_MAX))
+    except OSError as error:
+        raise UserError(
+            f"cannot read {folder.ledger_path}: {error.strerror}; fetch it again with `anynode result`"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"{folder.ledger_path} is not JSON; fetch it again with `anynode result`") from error
     batches = rebuild(raw)
     for batch in batches:
         if (batch.chain_id, batch.distributor) != (network.chain_id, network.distributor):

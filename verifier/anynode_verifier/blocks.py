@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -26,20 +29,24 @@ class BeaconBlock:
 class Blocks:
     """Reads blocks in threads, so that a slow RPC never holds up the swarm."""
 
-    def __init__(self, w3: Web3, rpc_url: str) -> None:
-        self._w3, self._rpc_url = w3, rpc_url
+    def __init__(self, w3: Web3, rpc_url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._w3, self._rpc_url, self._clock = w3, rpc_url, clock
+        self._read_at = clock()
         self._newest_height = 0
         self._newest_hash = "0x" + "0" * 64
 
     async def beacon(self, head: str) -> BeaconBlock:
         """The newest block. While the RPC is down, rounds go on: the beacon is then a hash of the last known block
-        and of the record chain's ``head``, marked as such, and the audit draw waits for a block still to come.
+        and of the record chain's ``head``. The audit draw then waits for a block that cannot exist yet on a chain
+        with at most one block a second.
         """
         try:
             self._newest_height, self._newest_hash = await asyncio.to_thread(self._newest)
         except UnreachableError:
             stand_in = blake3(f"anynode beacon {self._newest_hash} {head}".encode()).hexdigest()
-            return BeaconBlock(stand_in, self._newest_height + AUDIT_DELAY_BLOCKS)
+            unseen = math.ceil(self._clock() - self._read_at)
+            return BeaconBlock(stand_in, self._newest_height + unseen + AUDIT_DELAY_BLOCKS)
+        self._read_at = self._clock()
         return BeaconBlock(self._newest_hash, self._newest_height + AUDIT_DELAY_BLOCKS)
 
     async def hash_at(self, height: int) -> str | None:

@@ -50,6 +50,7 @@ async def serve(
         say(f"Verifier {node.address} of network {network.name}")
         say(f"Peers reach it at {peer.addresses[0]}, its API is at {network.api_url}")
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(peer.watch())
             tasks.create_task(service.run())
             tasks.create_task(http_server.serve(service.http_app(), listening))
 

@@ -7,6 +7,7 @@ escrow, each checked against its hash.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -17,8 +18,10 @@ from starlette.routing import Route
 from anynode.blobs.manifest import MANIFEST_BYTES_MAX
 from anynode.jobs.job import JOB_BYTES_MAX
 from anynode.rounds import wire
-from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+from anynode_contracts.errors import RefusedError, StorageError, UnreachableError, UserError
 from anynode_verifier.job_run import JobRun
+
+log = logging.getLogger(__name__)
 
 _HTTP_STATUS = ((UnreachableError, 503), (RefusedError, 409), (UserError, 400))
 
@@ -108,6 +111,10 @@ def _worded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
+        except StorageError as error:
+            log.error("%s", error)  # where our files are is nobody else's business
+            said = "the verifier's disk is full; tell its operator, and try again later"
+            return JSONResponse({"error": said}, status_code=507)
         except UserError as error:
             code = next(code for kind, code in _HTTP_STATUS if isinstance(error, kind))
             return JSONResponse({"error": str(error)}, status_code=code)

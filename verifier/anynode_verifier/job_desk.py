@@ -112,7 +112,7 @@ class JobDesk:
             missing = await asyncio.to_thread(self._store.missing, manifest)
             intake.expected.update({chunk.hash: chunk.size_bytes for chunk in missing})
         await asyncio.to_thread(self._store.put, data)
-        del intake.expected[digest]
+        intake.expected.pop(digest, None)  # the same blob may have come twice at once
         return sorted(intake.expected)
 
     async def complete(self, job_id: str) -> Job:

@@ -88,13 +88,14 @@ class JobRun:
         replayer: Replayer,
         audit_floor: float,
         on_record: Callable[[JobRun, Record], None],
+        is_registered: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.job, self.rules, self.home, self.store = job, rules, home, store
         self.progress = Progress()
         self._peer, self._account, self._domain, self._blocks = peer, account, domain, blocks
         self._trainers, self._replayer, self._audit_floor = trainers, replayer, audit_floor
-        self._on_record, self._clock = on_record, clock
+        self._on_record, self._is_registered, self._clock = on_record, is_registered, clock
         self.log = RecordLog(home.records_path, job.job_id)
         self._to_append: asyncio.Queue[Record] = asyncio.Queue()
         self._pushes: set[asyncio.Task[None]] = set()
@@ -129,6 +130,9 @@ class JobRun:
         """One message of a member: checked, fed to the core, answered."""
         message = wire.parse_to_coordinator(request)
         self._authenticate(peer_id, message)
+        if isinstance(message, Join) and not await asyncio.to_thread(self._is_registered, message.node):
+            # A round is booked whole, so a member that nobody can pay would keep the others from their pay.
+            raise RefusedError("this node has not handed in its registration; it is admitted once it has")
 
         def is_reply(effect: CoordinatorEffect) -> bool:
             return isinstance(effect, Answer | SendRecords) and effect.node == message.node

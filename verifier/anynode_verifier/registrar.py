@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -17,12 +18,14 @@ from anynode.rounds.ids import Address
 from anynode_contracts.calls import send
 from anynode_contracts.clients import RegistryClient
 from anynode_contracts.errors import RefusedError, UserError
-from anynode_contracts.typed_data import SignedRegistration
+from anynode_contracts.networks import Network
+from anynode_contracts.typed_data import SignedRegistration, signer_of_registration
 
 log = logging.getLogger(__name__)
 
 WAITING_MAX = 1000
 MANY_MAX = 50
+DEADLINE_S_MIN = 86_400
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
@@ -39,9 +42,11 @@ _request: TypeAdapter[_Request] = TypeAdapter(_Request)
 class Registrar:
     """Keeps registrations until the chain has taken them. Workers hand theirs in again, so none is kept on disk."""
 
-    def __init__(self, w3: Web3, registry: str, account: LocalAccount) -> None:
-        self._w3, self._account = w3, account
-        self._registry = RegistryClient(w3, registry)
+    def __init__(
+        self, w3: Web3, network: Network, account: LocalAccount, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._w3, self._network, self._account, self._clock = w3, network, account, clock
+        self._registry = RegistryClient(w3, network.registry)
         self._waiting: dict[str, SignedRegistration] = {}
 
     def hand_in(self, data: bytes, index_of: Callable[[str], int | None]) -> bytes:
@@ -55,13 +60,24 @@ class Registrar:
         if index is None:
             if len(self._waiting) >= WAITING_MAX:
                 raise RefusedError("too many registrations are waiting; try again later")
-            self._waiting[node] = SignedRegistration(
-                node=node,
-                payout=Web3.to_checksum_address(request.payout),
-                deadline_s=request.deadline_s,
-                signature=bytes.fromhex(request.signature[2:]),
-            )
+            self._waiting[node] = self._checked(request)
         return json.dumps({"node": request.node, "index": index}).encode()
+
+    def knows(self, node: str) -> bool:
+        """Whether a valid registration of ``node`` waits for the chain."""
+        return node in self._waiting
+
+    def _checked(self, request: _Request) -> SignedRegistration:
+        registration = SignedRegistration(
+            node=Web3.to_checksum_address(request.node),
+            payout=Web3.to_checksum_address(request.payout),
+            deadline_s=request.deadline_s,
+            signature=bytes.fromhex(request.signature[2:]),
+        )
+        signer = signer_of_registration(registration, chain_id=self._network.chain_id, registry=self._network.registry)
+        if signer != registration.node or registration.deadline_s < self._clock() + DEADLINE_S_MIN:
+            raise RefusedError("the registration is not signed by its node or ends within a day; sign it again")
+        return registration
 
     def advance(self) -> None:
         """Send what is waiting, in one transaction. Raises ``UnreachableError`` while the RPC is down."""

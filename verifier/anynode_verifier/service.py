@@ -86,10 +86,11 @@ class Verifier:
         self._outbox = Outbox(self._book, w3, poster)
         self._intake = Intake(self._book, w3, network)
         self._desk = JobDesk(settings.folder / "jobs", self._store, w3, network)
-        self._registrar = Registrar(w3, network.registry, node)
+        self._registrar = Registrar(w3, network, node)
         self._treasury = Treasury(self._book, network, node.address, settings.batch_interval_s)
         self._accounts: dict[str, JobAccount] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._loaded = asyncio.Event()
         self._chain_note = "not read yet"
         self._waiting_for = ""
 
@@ -103,6 +104,7 @@ class Verifier:
                 tasks.create_task(self._follow_chain())
                 for job in await asyncio.to_thread(self._desk.started):
                     tasks.create_task(self._run_job(await self._prepare(job)))
+                self._loaded.set()
         finally:
             self._book.close()
 
@@ -163,6 +165,7 @@ class Verifier:
             replayer=Replayer(job, self._peer, self._trainers(job.job_id, "auditor.log", nice=5)),
             audit_floor=self.settings.audit_floor,
             on_record=self._on_record,
+            is_registered=lambda name: self._registrar.knows(name) or self._book.node_index(name) is not None,
         )
         self._accounts[job.job_id] = JobAccount(job, run.log.bodies)
         self.runs[job.job_id] = run
@@ -221,12 +224,13 @@ class Verifier:
         await self._peer.serve(REGISTER, self._on_register, limit_bytes=4096)
 
     async def _on_round(self, peer_id: str, request: bytes) -> bytes:
-        return await self._run_of(request[:64]).on_message(peer_id, request[64:])
+        return await (await self._run_of(request[:64])).on_message(peer_id, request[64:])
 
     async def _on_job(self, peer_id: str, request: bytes) -> bytes:
-        return self._run_of(request).job.to_bytes()
+        return (await self._run_of(request)).job.to_bytes()
 
     async def _on_jobs(self, peer_id: str, request: bytes) -> bytes:
+        await self._loaded.wait()
         listings = [
             {
                 "job_id": run.job.job_id,
@@ -244,7 +248,9 @@ class Verifier:
     async def _on_register(self, peer_id: str, request: bytes) -> bytes:
         return await asyncio.to_thread(self._registrar.hand_in, request, self._book.node_index)
 
-    def _run_of(self, job_id: bytes) -> JobRun:
+    async def _run_of(self, job_id: bytes) -> JobRun:
+        """The job that a peer names. After a restart, peers wait until the jobs of before are loaded."""
+        await self._loaded.wait()
         run = self.runs.get(job_id.decode(errors="replace"))
         if run is None:
             raise RefusedError("this verifier does not coordinate that job; choose one that it lists")

@@ -11,6 +11,7 @@ from anynode.rounds.records import Close, Finish, Record
 from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
+from anynode_ledger.batch import Batch
 from anynode_ledger.book import Book
 from anynode_ledger.settlement import batches_of, settle
 from anynode_verifier.credits import JudgedRound, RoundCollector, round_credits
@@ -65,6 +66,7 @@ class Treasury:
         self._book, self._network, self._verifier_node = book, network, verifier_node
         self._batch_interval_s, self._clock = batch_interval_s, clock
         self._settled_at = clock()
+        self._ended: set[str] = set()
 
     def advance(self, accounts: list[JobAccount]) -> None:
         """Book new verdicts, settle when it is time, close jobs that are complete."""
@@ -72,7 +74,10 @@ class Treasury:
             self._book_verdicts(account)
         if any(batch.state == "pending" for batch in batches_of(self._book)):
             return
-        complete = [account.job.job_id for account in accounts if account.complete and not self._closed(account)]
+        # Also what an earlier run had closed: it may have died before it settled what the close released.
+        complete = [
+            account.job.job_id for account in accounts if account.complete and account.job.job_id not in self._ended
+        ]
         accrued = any(node.accrued_wei for node in self._book.nodes())
         if accrued and (complete or self._clock() >= self._settled_at + self._batch_interval_s):
             batch = settle(self._book, self._network)
@@ -81,19 +86,19 @@ class Treasury:
                 log.info("batch %d: root %s, %d gwei in all", batch.number, batch.root, batch.total_gwei)
                 return
         for job_id in complete:
-            self._close(job_id)
+            batch = self._close(job_id)
+            self._ended.add(job_id)
+            if batch is not None:
+                return  # one root at a time: the other jobs are closed when it is active
 
-    def _closed(self, account: JobAccount) -> bool:
-        return self._book.job(account.job.job_id).closed
-
-    def _close(self, job_id: str) -> None:
+    def _close(self, job_id: str) -> Batch | None:
         if self._network.chain_id != DEVELOPMENT_CHAIN_ID:
             # Elsewhere held-back pay is a stake and stays one after the job (protocol.md, Held back).
             log.info("job %s is complete; what is held back stays held back", job_id[:16])
-            return
+            return None
         released = self._book.close_job(job_id)
         log.info("job %s is closed; %d wei held back are released", job_id[:16], released)
-        settle(self._book, self._network)
+        return settle(self._book, self._network)
 
     def _book_verdicts(self, account: JobAccount) -> None:
         verifier = self._book.node_index(self._verifier_node)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from anynode_contracts.canonical import canonical_json, hash_hex
+from anynode_contracts.canonical import canonical_json, hash_hex, parse_json
 from anynode_contracts.errors import RefusedError
 
 CHUNK_BYTES_MAX = 1 << 20
@@ -61,7 +60,7 @@ class Manifest:
         if hash_hex(data) != root:
             raise RefusedError(f"the manifest does not hash to {root[:16]}…; ask another peer")
         try:
-            raw = json.loads(data)
+            raw = parse_json(data)
             chunks = tuple(_chunk(item) for item in raw["chunks"])
             manifest = cls(kind=str(raw["kind"]), meta=dict(raw["meta"]), chunks=chunks)
         except (ValueError, KeyError, TypeError, RecursionError) as error:

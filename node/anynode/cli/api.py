@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from anynode_contracts.canonical import parse_json
 from anynode_contracts.errors import RefusedError, UnreachableError, UserError
 
 if TYPE_CHECKING:
@@ -25,13 +25,19 @@ class Api:
 
     def get(self, path: str) -> Any:
         """The JSON answer to GET. Raises ``UnreachableError`` or ``RefusedError`` with one sentence."""
-        return json.loads(self.ask("GET", path))
+        return self._parsed(self.ask("GET", path))
 
     def post(self, path: str, body: bytes = b"") -> Any:
-        return json.loads(self.ask("POST", path, body))
+        return self._parsed(self.ask("POST", path, body))
 
     def put(self, path: str, body: bytes) -> Any:
-        return json.loads(self.ask("PUT", path, body))
+        return self._parsed(self.ask("PUT", path, body))
+
+    def _parsed(self, raw: bytes) -> Any:
+        try:
+            return parse_json(raw)
+        except ValueError as error:
+            raise RefusedError(f"{self.url} is no verifier's API; check api_url in the network file") from error
 
     def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The answer's bytes."""
@@ -60,7 +66,7 @@ class Api:
 def _words(raw: bytes) -> str:
     """The sentence in an error answer, bounded and printable."""
     try:
-        said = str(json.loads(raw)["error"])
+        said = str(parse_json(raw)["error"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     return "".join(character for character in said[:_WORDS_MAX] if character.isprintable())

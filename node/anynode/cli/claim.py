@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from anynode.cli.options import (
 from anynode.cli.output import Output, reports
 from anynode.wallet import claims, keystore
 from anynode.wallet.amounts import parse_tokens, show_wei
+from anynode_contracts.canonical import parse_json
 from anynode_contracts.errors import RefusedError, UnreachableError, UserError, invariant
 from anynode_contracts.files import write_aside
 
@@ -172,7 +172,7 @@ def _fetch(network: Network, index: int) -> bytes:
 def _reason(raw: bytes) -> str:
     """The API's own sentence in an error answer, shortened and without control characters."""
     try:
-        said = json.loads(raw)["error"]
+        said = parse_json(raw)["error"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     return "".join(character for character in str(said)[:300] if character.isprintable())

@@ -35,6 +35,7 @@ def log_to(path: Path, level: int) -> None:
     except OSError as error:
         raise UserError(f"cannot write the log {path}: {error.strerror or error}; choose another folder") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not fill the terminal instead
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 

@@ -53,17 +53,18 @@ def submit(
       anynode submit job.toml --network development --wallet development-owner --dry-run
       anynode submit job.toml --network development --wallet development-owner
     """
+    known = load_network(network)
+    path = chosen_wallet(wallet)
+    api = Api(known)
+    w3 = chain_of(known)
+    api.get("/v1/status")
+
     from anynode.blobs.store import BlobStore
     from anynode.jobs.resolve import resolve
 
-    known = load_network(network)
-    path = chosen_wallet(wallet)
     with tempfile.TemporaryDirectory(prefix="anynode-submit-") as folder:
         store = BlobStore(Path(folder))
         job = resolve(job_file, store)
-        api = Api(known)
-        w3 = chain_of(known)
-        api.get("/v1/status")
         _show(output, job)
         owner = keystore.read(path).address
         missing_wei = _missing_wei(w3, known, job, owner)

@@ -47,7 +47,7 @@ def pack(
     from anynode.data.pack import pack_text, text_files  # noqa: PLC0415 - torch is slow to import
 
     files = text_files(folder, suffixes)
-    bar = click.progressbar(files, label="packing", file=sys.stderr, hidden=as_json)
+    bar = click.progressbar(files, label="packing", file=sys.stderr, hidden=as_json or not sys.stderr.isatty())
     with bar as shown:
         manifest = pack_text(shown, out, sample_bytes, validation_every=validation_every, bytes_max=bytes_max)
     summary = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +10,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from anynode.jobs.complaints import first_complaint
 from anynode.jobs.settings import Pay, Settings, Training, Workers
-from anynode_contracts.canonical import canonical_json, hash_hex
+from anynode_contracts.canonical import canonical_json, hash_hex, parse_json
 from anynode_contracts.errors import RefusedError
 
 JOB_BYTES_MAX = 2 << 20
@@ -107,7 +106,7 @@ class Job(Settings):
         if job_id is not None and hash_hex(data) != job_id:
             raise RefusedError(f"the job description does not hash to {job_id[:16]}…; ask another peer")
         try:
-            value = json.loads(data)
+            value = parse_json(data)
         except (ValueError, RecursionError) as error:
             raise RefusedError("the job description is not JSON; ask its owner for a valid one") from error
         if not isinstance(value, dict):

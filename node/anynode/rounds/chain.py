@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from anynode.rounds.records import GENESIS, Record, SignedRecord
 from anynode.rounds.statements import statement
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.errors import RefusedError, StorageError, UserError
 from anynode_contracts.signing import SigningDomain, check
 
 _signed: TypeAdapter[SignedRecord] = TypeAdapter(SignedRecord)
@@ -75,43 +74,57 @@ class RecordLog:
             return
         raw = self.path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
+        records: list[SignedRecord] = []
         try:
-            self.records = [_signed.validate_json(line) for line in whole.splitlines()]
-            verify(self.records, self.job, domain, coordinators)
+            records.extend(_signed.validate_json(line) for line in whole.splitlines())
+            verify(records, self.job, domain, coordinators)
         except (ValidationError, RefusedError) as error:
-            raise UserError(f"the record chain {self.path} is damaged: {error}; remove it to fetch it anew") from error
+            what = f"its line {len(records) + 1} is no record" if isinstance(error, ValidationError) else f"{error}"
+            raise UserError(f"the record chain {self.path} is damaged: {what}; remove it to fetch it anew") from error
+        self.records = records
         if len(whole) != len(raw):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
 
     def append(self, records: Iterable[SignedRecord]) -> None:
-        """Append records that `verify` has accepted. Raises ``UserError`` when the disk is full."""
+        """Append records that `verify` has accepted. Raises ``StorageError`` when the disk is full."""
         new = list(records)
         data = b"".join(canonical_json(asdict(signed)) + b"\n" for signed in new)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
+            # Unbuffered: what a full disk did not take must not wait in a buffer to be written behind our back.
+            with self.path.open("ab", buffering=0) as file:
                 before = file.tell()
                 try:
-                    file.write(data)
-                    file.flush()
+                    rest = memoryview(data)
+                    while rest:
+                        rest = rest[file.write(rest) :]
                     os.fsync(file.fileno())
                 except OSError:
                     file.truncate(before)
                     raise
         except OSError as error:
-            raise UserError(
+            raise StorageError(
                 f"cannot write {self.path}: {error.strerror}; free some space or choose another folder"
             ) from error
         self.records.extend(new)
 
 
 def read_public(path: Path) -> list[SignedRecord]:
-    """The records in a published file, parsed and limited but not yet verified. Raises ``UserError``."""
+    """The records in a published file, parsed and limited but not yet verified.
+
+    Raises ``UserError`` when there is no such file, ``RefusedError`` with the first line that is no signed record.
+    """
     try:
         lines = path.read_bytes().splitlines()
-        return [_signed.validate_json(line) for line in lines]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; name the folder that holds a job's public records") from error
-    except (ValidationError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not a record chain; fetch it again") from error
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; name the folder that holds a job's public records"
+        ) from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(_signed.validate_json(line))
+        except ValidationError as error:
+            raise RefusedError(f"line {number} of {path} is not a signed record; fetch it again") from error
+    return records

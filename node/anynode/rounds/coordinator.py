@@ -315,11 +315,14 @@ def _advance_waiting(state: State, now: float) -> Step:
         return _append(state, Begin("begin", PROTOCOL, rules.state_root), now)
     if state.round >= rules.rounds:
         return _append(state, Finish("finish", state.round, state.state_root), now)
-    ready = sorted(
+    able = [
         name
         for name, node in state.nodes.items()
         if node.joined and not node.banned and node.state_round == state.round and _alive(state, name, now)
-    )[: rules.members_max]
+    ]
+    # Where there are more than places, who has one changes from round to round.
+    able.sort(key=lambda name: blake3(f"{rules.job} {state.round} {name}".encode()).digest())
+    ready = sorted(able[: rules.members_max])
     if len(ready) < (rules.members_min if state.round == 0 else 1):
         return state, []
     if state.beacon is None or state.beacon.round != state.round:
@@ -378,7 +381,7 @@ def _advance_working(state: State, now: float) -> Step:
         for slot, item in sorted(state.commitments.items())
     )
     if state.beacon is None or state.beacon.round != opened.round:
-        # After a restart the sealed height must be asked for anew: it has to lie in the future.
+        # The block that opened the round is old by now, and the sealed height has to lie in the future.
         return _ask(state, f"beacon {opened.round}", GetBeacon(opened.round), now)
     secret = audit_secret(state.rules, opened.round)
     seal = Seal(
@@ -557,6 +560,7 @@ def _absorb_open(state: State, body: Open, now: float) -> State:
         fetched={},
         applied_root="",
         reports={},
+        beacon=None,
         asked={key: when for key, when in state.asked.items() if key.startswith(("draw", "replay"))},
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from anynode.rounds.messages import Failed, Tick
-from anynode_contracts.errors import UserError
+from anynode_contracts.errors import StorageError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Driver(Generic[S, M, E]):
 
     ``carry_out(effect)`` is a coroutine of the shell; ``failure_key(effect)`` names the effect for `Failed`, or is
     empty where nothing waits for it. ``at_once(effect)`` may take an effect in order, without waiting. A broken
-    invariant in a task stops the driver: `run` raises it.
+    invariant or a full disk in a task stops the driver: `run` raises it.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Driver(Generic[S, M, E]):
         self._step, self._carry_out, self._failure_key = step, carry_out, failure_key
         self._clock, self._tick_s = clock, tick_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self._complained: dict[str, str] = {}
         self._changed = asyncio.Condition()
         self._stopped: asyncio.Future[None] | None = None
 
@@ -81,6 +82,11 @@ class Driver(Generic[S, M, E]):
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
+    def fail(self, error: Exception) -> None:
+        """Stop; `run` raises ``error``."""
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_exception(error)
+
     def _start(self, effect: E) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(effect))
         self._tasks.add(task)
@@ -89,14 +95,19 @@ class Driver(Generic[S, M, E]):
     async def _guard(self, effect: E) -> None:
         try:
             await self._carry_out(effect)
+            self._complained.pop(self._failure_key(effect), None)
+        except StorageError:
+            raise  # tried again, it would fail again, and nobody at the terminal would know why
         except UserError as error:
             key = self._failure_key(effect)
-            log.log(logging.WARNING if key else logging.DEBUG, "%s: %s", key or type(effect).__name__, error)
+            is_new = bool(key) and self._complained.get(key) != str(error)  # what is tried again may fail for hours
+            log.log(logging.WARNING if is_new else logging.DEBUG, "%s: %s", key or type(effect).__name__, error)
             if key:
+                self._complained[key] = str(error)
                 await self.feed(Failed(key))
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and self._stopped is not None and not self._stopped.done():
-            self._stopped.set_exception(error)
+        if isinstance(error, Exception):
+            self.fail(error)

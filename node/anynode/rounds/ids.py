@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Annotated
 
 from annotated_types import Ge, Le, MaxLen
-from pydantic import StringConstraints
+from eth_utils.address import is_checksum_address
+from pydantic import AfterValidator, StringConstraints
+
+
+def _checksummed(value: str) -> str:
+    if not is_checksum_address(value):
+        raise ValueError("not an address with its EIP-55 checksum")
+    return value
+
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A BLAKE3 hash or job id: 64 lower-case hexadecimal digits."""
 
-Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
-"""A node key's or wallet's address, with its EIP-55 checksum."""
+Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$"), AfterValidator(_checksummed)]
+"""A node key's or wallet's address, with its EIP-55 checksum: one key has one spelling, so a ban cannot be respelt."""
 
 Signature = Annotated[str, StringConstraints(pattern=r"^(0x[0-9a-f]{130})?$")]
 """65 bytes r, s, v in hexadecimal, or empty where a message has not been signed yet."""
@@ -29,6 +37,10 @@ Samples = Annotated[int, Ge(0), Le(2**40)]
 Chunk = Annotated[int, Ge(0), Le(1 << 20)]
 Attempt = Annotated[int, Ge(0), Le(1000)]
 Height = Annotated[int, Ge(0), Le(2**48)]
+StateRound = Annotated[int, Ge(-1), Le(2**48)]
+"""The round whose start state a member holds, -1 for none."""
+Millijoule = Annotated[int, Ge(0), Le(2**62)]
+"""Energy, 0 when not measured."""
 Seconds = Annotated[int, Ge(0), Le(1_000_000)]
 Position = Annotated[int, Ge(0), Le(2**62)]
 Range = tuple[Position, Position]

@@ -116,7 +116,9 @@ def _take_in(state: State, message: MemberMessage, now: float) -> Step:
         case Reduced() if state.open and message.round == state.open.round:
             return replace(state, reduced={**state.reduced, message.chunk: message}), []
         case Applied():
-            return _hold(state, message.round + 1, message.state_root)
+            # No longer under way: a member that falls behind later must be free to fetch a whole state.
+            asked = {key: when for key, when in state.asked.items() if key != f"apply {message.round}"}
+            return _hold(replace(state, asked=asked), message.round + 1, message.state_root)
         case StateFetched():
             return _hold(state, message.state_round, message.state_root)
         case Failed():

@@ -19,11 +19,13 @@ from anynode.rounds.ids import (
     Hash,
     Height,
     Line,
+    Millijoule,
     PeerId,
     Round,
     Samples,
     Signature,
     Slot,
+    StateRound,
     Steps,
 )
 from anynode.rounds.records import Record
@@ -55,7 +57,7 @@ class Sync:
     kind: Literal["sync"]
     node: Address
     height: Height
-    state_round: int
+    state_round: StateRound
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Commitment:
     trace_root: Hash
     hardware: Annotated[str, MaxLen(300)]
     code_version: Annotated[str, MaxLen(60)]
-    energy_mj: Annotated[int, "millijoule, 0 when not measured"] = 0
+    energy_mj: Millijoule = 0
     signature: Signature = ""
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 from annotated_types import MaxLen
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from anynode.rounds.ids import (
     Address,
@@ -20,7 +20,9 @@ from anynode.rounds.ids import (
     Hash,
     Height,
     Line,
+    Millijoule,
     PeerId,
+    Position,
     Range,
     Round,
     Samples,
@@ -72,7 +74,7 @@ class Open:
     refresh: bool
     members: Annotated[tuple[Member, ...], MaxLen(MEMBERS_MAX)]
     ranges: Annotated[tuple[tuple[Range, ...], ...], MaxLen(MEMBERS_MAX)]
-    cursor: Annotated[int, "after this round's samples were taken"]
+    cursor: Annotated[Position, "after this round's samples were taken"]
     returned: tuple[Range, ...]
     work_s: Seconds
     exchange_s: Seconds
@@ -91,7 +93,7 @@ class Committed:
     trace_root: Hash
     hardware: Annotated[str, MaxLen(300)]
     code_version: Annotated[str, MaxLen(60)]
-    energy_mj: Annotated[int, "millijoule, 0 when not measured"]
+    energy_mj: Millijoule
     signature: Signature
 
 
@@ -162,7 +164,7 @@ class Result:
     round: Round
     chunks: Annotated[tuple[ChunkResult, ...], MaxLen(CHUNKS_MAX)]
     steps: Steps
-    cursor: int
+    cursor: Position
     returned: tuple[Range, ...]
 
 
@@ -232,7 +234,7 @@ class Record:
     job: Hash
     height: Height
     previous: Hash
-    body: Body
+    body: Annotated[Body, Field(discriminator="kind")]
 
     @property
     def hash(self) -> str:

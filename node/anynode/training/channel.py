@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from anynode.device.hardware import pinned_environment
 from anynode.training.messages import Progress
 from anynode.training.wire import LENGTH_BYTES, decode_frame, encode_frame, frame_length
-from anynode_contracts.errors import InvariantError, RefusedError, UserError
+from anynode_contracts.errors import InvariantError, RefusedError, StorageError, UserError
 
 OnProgress = Callable[[Progress], None]
 
@@ -121,6 +121,8 @@ class Channel:
         kind, message = failed["kind"], failed["message"]
         if kind == "refused":
             return RefusedError(message)
+        if kind == "storage":
+            return StorageError(message)
         if kind == "fault":
             return InvariantError(f"fault in the training process, see {self._log_path}: {message}")
         return UserError(message)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from anynode.training.confine import confine, follow_parent
 from anynode.training.messages import Opening, Progress
 from anynode.training.wire import encode_frame, read_frame
-from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.errors import RefusedError, StorageError, UserError
 
 if TYPE_CHECKING:
     from anynode.training.engine import Engine
@@ -95,6 +95,8 @@ def explained(error: Exception) -> dict[str, Any]:
     """
     if isinstance(error, RefusedError):
         return failure("refused", str(error))
+    if isinstance(error, StorageError):
+        return failure("storage", str(error))
     if isinstance(error, UserError):
         return failure("user", str(error))
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):

@@ -90,11 +90,15 @@ class Session:
                 self.account,
             )
             registering = asyncio.create_task(self._register(link))
+            taking_part = asyncio.create_task(self._take_part(peer, link, home))
+            watching = asyncio.create_task(peer.watch())
             try:
-                return await self._take_part(peer, link, home)
+                await asyncio.wait({taking_part, watching}, return_when=asyncio.FIRST_COMPLETED)
+                return await (taking_part if taking_part.done() else watching)
             finally:
-                registering.cancel()
-                await asyncio.gather(registering, return_exceptions=True)
+                for task in (registering, taking_part, watching):
+                    task.cancel()
+                await asyncio.gather(registering, taking_part, watching, return_exceptions=True)
 
     async def _take_part(self, peer: Peer, link: CoordinatorLink, home: NodeHome) -> Ending:
         job = await self._choose(link)

@@ -49,7 +49,7 @@ from anynode.worker.home import JobHome
 from anynode.worker.link import DELIVERY, PUSH, TRACE, CoordinatorLink
 from anynode.worker.opening import encode_leaves
 from anynode.worker.orders import apply_order, work_order
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import RefusedError, StorageError, UnreachableError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,8 @@ class Worker:
         self._leaves: dict[int, tuple[TraceLeaf, ...]] = {}
         self._private: frozenset[str] = frozenset()
         self._work: asyncio.Task[None] | None = None
+        self._silent = False
+        self._trouble = ""
         self.driver: Driver[member.State, MemberMessage, MemberEffect] | None = None
 
     async def run(self) -> member.State:
@@ -173,6 +175,18 @@ class Worker:
     # ------------------------------------------------------------ what the core asks of us
 
     async def _carry_out(self, effect: MemberEffect) -> None:
+        try:
+            await self._do(effect)
+        except (StorageError, UnreachableError, RefusedError):
+            raise
+        except UserError as error:
+            # It is tried again, but it may be the user's to mend.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._notify(Notice("trouble", self._trouble))
+            raise
+
+    async def _do(self, effect: MemberEffect) -> None:
         match effect:
             case Send():
                 await self._send(effect)
@@ -194,10 +208,23 @@ class Worker:
                 pass  # answered where the chunk came in
 
     async def _send(self, effect: Send) -> None:
-        answer = await self._link.send(self._job.job_id, effect.message)
+        try:
+            answer = await self._link.send(self._job.job_id, effect.message)
+        except UnreachableError:
+            if not self._silent:
+                self._silent = True
+                self._notify(Notice("silent", "the verifier does not answer; work goes on by itself when it does"))
+            raise
+        if self._silent:
+            self._silent = False
+            self._notify(Notice("answers", "the verifier answers again"))
         if answer.answer is not None:
             await self._driver().feed(answer.answer)
-        await self._ingest(answer.records)
+        try:
+            await self._ingest(answer.records)
+        except RefusedError as error:
+            # From the coordinator itself: no other answer is to be expected, and nothing can be built on this one.
+            self._driver().fail(error)
 
     async def _ingest(self, records: tuple[SignedRecord, ...]) -> None:
         """Check new records, keep them, tell the core."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from anynode.blobs.store import write_atomically
 from anynode.data.dataset import DataSet
 from anynode.data.pack import pack_text
 from anynode.jobs.export import export
@@ -13,6 +12,7 @@ from anynode.jobs.job import DataRef, FileRef, Job, ModelRef
 from anynode.jobs.settings import Pay, Training, Workers
 from anynode.jobs.templates import gpt
 from anynode.training.messages import WorkSpec
+from anynode_contracts.files import write_aside
 
 
 @dataclass(frozen=True)
@@ -58,5 +58,5 @@ def make_small_job(folder: Path) -> SmallJob:
         workers=Workers(),
         pay=Pay(price_wei_per_sample=1, budget_wei=10**9, cap_per_batch_wei=10**9),
     )
-    write_atomically(folder / "job.json", job.to_bytes())
+    write_aside(folder / "job.json", job.to_bytes())
     return SmallJob(folder, job)

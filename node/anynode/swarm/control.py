@@ -1,0 +1,160 @@
+"""Client of the libp2p daemon's control socket: open streams, accept streams, connect to peers.
+
+hivemind's own client (``hivemind.p2p``) is used for the DHT. Streams go through this one, with hivemind's messages,
+because it closes its sockets on every failure, keeps them in a private folder and reads with larger buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hivemind.p2p import PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import read_pbmsg_safe, write_pbmsg
+from hivemind.proto import p2pd_pb2
+from hivemind.utils.multiaddr import Multiaddr
+
+log = logging.getLogger(__name__)
+
+READ_BUFFER_BYTES = 512 * 1024
+ACCEPT_TIMEOUT_S = 30.0
+STREAMS_MAX = 1024
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+StreamHandler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class DaemonRefusal(Exception):
+    """The daemon answered that it could not; ``str()`` is libp2p's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Talks to the daemon that listens at the unix socket ``path``. Every method raises ``OSError`` or
+    ``EOFError`` when the daemon has gone, and ``DaemonRefusal`` when it says no."""
+
+    path: Path
+
+    async def identify(self) -> tuple[str, tuple[str, ...]]:
+        """The daemon's peer id (base58) and the multiaddrs it can be reached at."""
+        async with self._session() as stream:
+            answer = await _ask(stream, p2pd_pb2.Request(type=p2pd_pb2.Request.IDENTIFY))
+        peer_id = PeerID(answer.identify.id).to_base58()
+        return peer_id, tuple(f"{Multiaddr(raw)}/p2p/{peer_id}" for raw in answer.identify.addrs)
+
+    async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """Connect to a peer at one of ``addresses`` (multiaddrs; none: those that the DHT knows)."""
+        wanted = p2pd_pb2.ConnectRequest(
+            peer=PeerID.from_base58(peer_id).to_bytes(),
+            addrs=[Multiaddr(address).to_bytes() for address in addresses],
+        )
+        async with self._session() as stream:
+            await _ask(stream, p2pd_pb2.Request(type=p2pd_pb2.Request.CONNECT, connect=wanted))
+
+    async def connected_peers(self) -> tuple[str, ...]:
+        """The peers (base58) to which a connection is open."""
+        async with self._session() as stream:
+            answer = await _ask(stream, p2pd_pb2.Request(type=p2pd_pb2.Request.LIST_PEERS))
+        return tuple(PeerID(peer.id).to_base58() for peer in answer.peers)
+
+    @contextlib.asynccontextmanager
+    async def open_stream(self, peer_id: str, protocol: str) -> AsyncIterator[Stream]:
+        """A stream to ``protocol`` of a peer, closed at the end of the context."""
+        wanted = p2pd_pb2.StreamOpenRequest(peer=PeerID.from_base58(peer_id).to_bytes(), proto=[protocol])
+        async with self._session() as stream:
+            await _ask(stream, p2pd_pb2.Request(type=p2pd_pb2.Request.STREAM_OPEN, streamOpen=wanted))
+            yield stream
+
+    async def register(self, protocol: str, listener: Path) -> None:
+        """From now on the daemon hands streams for ``protocol`` to the unix socket ``listener``."""
+        wanted = p2pd_pb2.StreamHandlerRequest(
+            addr=Multiaddr(f"/unix{listener}").to_bytes(), proto=[protocol], balanced=False
+        )
+        async with self._session() as stream:
+            await _ask(stream, p2pd_pb2.Request(type=p2pd_pb2.Request.STREAM_HANDLER, streamHandler=wanted))
+
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[Stream]:
+        reader, writer = await asyncio.open_unix_connection(self.path, limit=READ_BUFFER_BYTES)
+        try:
+            yield reader, writer
+        finally:
+            await close_stream(writer)
+
+
+class Acceptor:
+    """The unix socket to which the daemon hands incoming streams; each runs its protocol's handler in a task."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handlers: dict[str, StreamHandler] = {}
+        self._streams: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._closed = False
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._accept, self.path, limit=READ_BUFFER_BYTES)
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        self._handlers[protocol] = handler
+
+    async def close(self) -> None:
+        """End every stream and take no more."""
+        self._closed = True
+        if self._server is not None:
+            self._server.close()
+        streams = dict(self._streams)
+        for task in streams:
+            task.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+        # A task that is cancelled before its first step never reaches its own clean-up.
+        for writer in streams.values():
+            await close_stream(writer)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed or len(self._streams) >= STREAMS_MAX:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._run(reader, writer))
+        self._streams[task] = writer
+        task.add_done_callback(lambda done: self._streams.pop(done, None))
+
+    async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(ACCEPT_TIMEOUT_S):
+                info = p2pd_pb2.StreamInfo()
+                await read_pbmsg_safe(reader, info)
+            handler = self._handlers.get(info.proto)
+            if handler is not None:
+                await handler(PeerID(info.peer).to_base58(), reader, writer)
+        except (OSError, EOFError, TimeoutError) as error:
+            log.debug("a stream broke off: %r", error)
+        except Exception:
+            log.exception("a stream handler failed")
+        finally:
+            await close_stream(writer)
+
+
+async def close_stream(writer: asyncio.StreamWriter) -> None:
+    """End a stream whose talk is over: bytes not yet sent are dropped, for nobody waits for them any more.
+
+    The wait is shielded: a task cancelled in it would cancel the future that every other waiter shares.
+    """
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await asyncio.shield(asyncio.ensure_future(writer.wait_closed()))
+
+
+async def _ask(stream: Stream, request: Any) -> Any:
+    reader, writer = stream
+    await write_pbmsg(writer, request)
+    answer = p2pd_pb2.Response()
+    await read_pbmsg_safe(reader, answer)
+    if answer.type == p2pd_pb2.Response.ERROR:
+        raise DaemonRefusal(str(answer.error.msg))
+    return answer

@@ -1,0 +1,154 @@
+"""Calling other peers: reach one, check that it speaks our protocol, send it a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from anynode.swarm.control import Control, DaemonRefusal, Stream
+from anynode.swarm.frames import Code, Kind, PeerRefusedError, frame, parse_error, read_frame, short
+from anynode.swarm.hello import (
+    HELLO_BYTES_MAX,
+    HELLO_PROTOCOL,
+    Hello,
+    check_hello,
+    parse_hello,
+    protocol_name,
+)
+from anynode.swarm.reachability import libp2p_reason, nobody_reachable, parse_address, unreachable_peer
+from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+
+log = logging.getLogger(__name__)
+
+HELLO_TIMEOUT_S = 30.0
+NOT_SUPPORTED = "protocols not supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialer:
+    """Reaches peers through the daemon at ``control``. ``ours`` is what we say of ourselves; ``daemon_ended`` tells
+    a failure of our own daemon from one of the peer."""
+
+    control: Control
+    ours: Hello
+    daemon_ended: Callable[[], bool]
+
+    async def call(self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
+        """See :meth:`anynode.swarm.peer.Peer.call`."""
+        protocol = protocol_name(name, self.ours.protocols[0])
+        try:
+            return await self._exchange(peer_id, protocol, request, timeout_s, limit_bytes)
+        except DaemonRefusal as refusal:
+            if NOT_SUPPORTED not in str(refusal):
+                raise unreachable_peer(peer_id, str(refusal)) from refusal
+        # The peer runs but does not know this handler: ask it what it speaks, to say why.
+        check_hello(await self.hello(peer_id), peer_id, self.ours)
+        raise PeerRefusedError(
+            f"peer {short(peer_id)} does not offer {name!r}; it has another task in this network",
+            code=Code.NOT_SERVED,
+            peer_id=peer_id,
+        )
+
+    async def hello(self, peer_id: str, timeout_s: float = HELLO_TIMEOUT_S) -> Hello:
+        """What a peer says of itself, whatever protocol version it speaks."""
+        try:
+            answer = await self._exchange(peer_id, HELLO_PROTOCOL, b"", timeout_s, HELLO_BYTES_MAX)
+        except DaemonRefusal as refusal:
+            if NOT_SUPPORTED not in str(refusal):
+                raise unreachable_peer(peer_id, str(refusal)) from refusal
+            raise PeerRefusedError(
+                f"peer {short(peer_id)} does not speak AnyNode; check its address",
+                code=Code.MALFORMED,
+                peer_id=peer_id,
+            ) from refusal
+        return parse_hello(answer, peer_id)
+
+    async def connect(self, address: str, timeout_s: float) -> str:
+        """See :meth:`anynode.swarm.peer.Peer.connect`."""
+        target = parse_address(address)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.control.connect(target.peer_id, [target.transport])
+        except DaemonRefusal as refusal:
+            if "peer id mismatch" in str(refusal):
+                raise PeerRefusedError(
+                    f"another peer than {short(target.peer_id)} runs at {target.transport}; ask for its new address",
+                    code=Code.IDENTITY,
+                    peer_id=target.peer_id,
+                ) from refusal
+            raise unreachable_peer(target.peer_id, str(refusal)) from refusal
+        except TimeoutError as error:
+            raise UnreachableError(
+                f"peer {short(target.peer_id)} at {target.transport} did not answer within {timeout_s:g} s; check"
+                " that it runs and that no firewall is between"
+            ) from error
+        except (OSError, EOFError) as error:
+            raise self._broken_off(target.peer_id) from error
+        check_hello(await self.hello(target.peer_id, timeout_s), target.peer_id, self.ours)
+        return target.peer_id
+
+    async def join(
+        self, addresses: Sequence[str], timeout_s: float, *, loopback: bool, auto_relay: bool
+    ) -> tuple[str, ...]:
+        """See :meth:`anynode.swarm.peer.Peer.join`."""
+        attempts = (self._try_to_connect(address, timeout_s) for address in addresses)
+        failures = dict(zip(addresses, await asyncio.gather(*attempts), strict=True))
+        joined = tuple(address for address, failure in failures.items() if failure is None)
+        if joined:
+            return joined
+        for failure in failures.values():
+            if isinstance(failure, RefusedError):
+                raise failure
+        tried = {address: _why(failure) for address, failure in failures.items()}
+        raise nobody_reachable(tried, loopback=loopback, auto_relay=auto_relay)
+
+    async def _try_to_connect(self, address: str, timeout_s: float) -> UserError | None:
+        try:
+            await self.connect(address, timeout_s)
+        except UserError as error:
+            log.warning("initial peer %s: %s", address, error)
+            return error
+        return None
+
+    async def _exchange(self, peer_id: str, protocol: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
+        try:
+            async with asyncio.timeout(timeout_s), self.control.open_stream(peer_id, protocol) as stream:
+                return await _request(stream, peer_id, request, limit_bytes)
+        except TimeoutError as error:
+            raise UnreachableError(
+                f"peer {short(peer_id)} did not answer {protocol} within {timeout_s:g} s; it may be busy or gone,"
+                " try again"
+            ) from error
+        except (OSError, EOFError) as error:
+            raise self._broken_off(peer_id) from error
+
+    def _broken_off(self, peer_id: str) -> UnreachableError:
+        if self.daemon_ended():
+            return UnreachableError("this node's libp2p daemon has ended; start the node again")
+        return UnreachableError(f"peer {short(peer_id)} broke off the connection; check that it runs and try again")
+
+
+async def _request(stream: Stream, peer_id: str, request: bytes, limit_bytes: int) -> bytes:
+    reader, writer = stream
+    for part in frame(Kind.REQUEST, request):
+        writer.write(part)  # not drained: a refusal may come before all is sent
+    try:
+        kind, payload = await read_frame(reader, limit_bytes=limit_bytes)
+    except PeerRefusedError as error:
+        raise PeerRefusedError(f"peer {short(peer_id)}: {error}", code=error.code, peer_id=peer_id) from error
+    if kind is Kind.ERROR:
+        raise parse_error(payload, peer_id)
+    if kind is not Kind.ANSWER:
+        raise PeerRefusedError(
+            f"peer {short(peer_id)} sent no answer; update AnyNode on both sides",
+            code=Code.MALFORMED,
+            peer_id=peer_id,
+        )
+    return payload
+
+
+def _why(failure: UserError | None) -> str:
+    cause = failure.__cause__ if failure is not None else None
+    return libp2p_reason(str(cause), with_address=False) if isinstance(cause, DaemonRefusal) else "no answer"

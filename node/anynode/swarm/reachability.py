@@ -1,0 +1,86 @@
+"""Addresses of peers, and what to say when one cannot be reached."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from anynode.swarm.frames import one_sentence, short
+from anynode_contracts.errors import UnreachableError, UserError
+
+_ADDRESS = re.compile(r"(/[!-~]{1,400})/p2p/([1-9A-HJ-NP-Za-km-z]{30,80})")
+_DIAL = re.compile(r"\*\s*\[([^\]]+)\]\s*([^*]+)")
+REASONS_MAX = 4
+
+_REASONS = (
+    ("connection refused", "connection refused"),
+    ("i/o timeout", "no answer in time"),
+    ("no route to host", "no route to it"),
+    ("network is unreachable", "no network"),
+    ("dial backoff", "no answer a moment ago"),
+    ("no addresses", "nobody knows its address"),
+    ("routing: not found", "nobody knows its address"),
+    ("failed to find any peer", "nobody knows its address"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """``transport`` is the multiaddr up to the final ``/p2p/<peer id>``."""
+
+    transport: str
+    peer_id: str
+
+
+def parse_address(text: str) -> PeerAddress:
+    """Parse ``/ip4/192.0.2.7/tcp/4001/p2p/Qm…``. Raises ``UserError`` if it is none."""
+    from hivemind.utils.multiaddr import Multiaddr  # noqa: PLC0415 (seconds to import)
+
+    match = _ADDRESS.fullmatch(text.strip())
+    try:
+        if match is None:
+            raise ValueError("form")
+        Multiaddr(text.strip())
+    except Exception as error:  # the parser raises whatever its parts raise
+        raise UserError(
+            f"{one_sentence(text)!r} is not a peer's address; write it as /ip4/192.0.2.7/tcp/4001/p2p/PEER_ID,"
+            " the way that peer prints it at its start"
+        ) from error
+    return PeerAddress(transport=match.group(1), peer_id=match.group(2))
+
+
+def libp2p_reason(message: str, *, with_address: bool = True) -> str:
+    """The short form of libp2p's account of a failed connection: each address tried, with its reason."""
+    dials = _DIAL.findall(message)[:REASONS_MAX]
+    if dials:
+        return ", ".join(
+            f"{address}: {_plain(reason)}" if with_address or len(dials) > 1 else _plain(reason)
+            for address, reason in dials
+        )
+    return _plain(message)
+
+
+def unreachable_peer(peer_id: str, message: str) -> UnreachableError:
+    return UnreachableError(
+        f"peer {short(peer_id)} cannot be reached ({libp2p_reason(message)}); check that it runs and try again"
+    )
+
+
+def nobody_reachable(tried: dict[str, str], *, loopback: bool, auto_relay: bool) -> UnreachableError:
+    """``tried`` maps each initial peer's address to why it failed."""
+    reasons = ", ".join(f"{address} ({reason})" for address, reason in list(tried.items())[:REASONS_MAX])
+    more = f" and {len(tried) - REASONS_MAX} more" if len(tried) > REASONS_MAX else ""
+    if loopback:
+        remedy = "check that they run and that the addresses are right"
+    elif auto_relay:
+        remedy = "check the connection and the firewall, also towards the relays, and that the addresses are right"
+    else:
+        remedy = "check the connection and the firewall, that the addresses are right, or turn on automatic relays"
+    return UnreachableError(f"no initial peer can be reached: tried {reasons}{more}; {remedy}")
+
+
+def _plain(message: str) -> str:
+    for phrase, words in _REASONS:
+        if phrase in message:
+            return words
+    return one_sentence(message.strip())[:160]

@@ -1,0 +1,129 @@
+"""One service of this node: reads a request, keeps the limits, runs the handler, writes the answer or the refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from anynode.swarm.frames import (
+    FRAME_BYTES_MAX,
+    Code,
+    Kind,
+    PeerRefusedError,
+    error_payload,
+    frame,
+    read_frame,
+)
+from anynode.swarm.limits import BusyError, Gate, RateLimiter
+from anynode_contracts.errors import StorageError, UserError, invariant
+
+log = logging.getLogger(__name__)
+
+ERROR_LINGER_S = 10.0
+BUSY_RETRY_S = 1.0
+
+Handler = Callable[[str, bytes], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """``handler(peer_id, request) -> answer`` under its limits. ``timeout_s`` bounds reading the request together
+    with the handler's work, and then again the delivery of the answer."""
+
+    name: str
+    handler: Handler
+    limit_bytes: int
+    limiter: RateLimiter
+    gate: Gate
+    timeout_s: float
+
+    async def on_stream(self, peer_id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one incoming stream. Raises ``OSError`` or ``EOFError`` if it breaks off."""
+        try:
+            self._admit(peer_id)
+            async with self.gate.turn(peer_id):
+                answer = await self._read_and_respond(peer_id, reader)
+                _write(writer, Kind.ANSWER, answer)
+                await _until_closed(reader, self.timeout_s)
+        except BusyError:
+            await self._refuse(self._busy(), reader, writer)
+        except PeerRefusedError as error:
+            await self._refuse(error, reader, writer)
+
+    async def respond(self, peer_id: str, request: bytes) -> bytes:
+        """Run the handler. Raises ``PeerRefusedError`` with one sentence, whatever went wrong in it."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                answer = await self.handler(peer_id, request)
+        except PeerRefusedError as error:
+            # One that we received from elsewhere is not our own refusal: its code must not be mistaken for ours.
+            code = Code.REFUSED if error.peer_id else error.code
+            raise PeerRefusedError(str(error), code=code, retry_after_s=error.retry_after_s) from error
+        except StorageError as error:
+            log.error("%s", error)  # where our files are is nobody else's business
+            raise PeerRefusedError("the peer's disk is full; try another peer", code=Code.FAULT) from error
+        except UserError as error:
+            raise PeerRefusedError(str(error), code=Code.REFUSED) from error
+        except TimeoutError as error:
+            raise self._timed_out() from error
+        except Exception as error:
+            log.exception("the handler of %s failed", self.name)
+            raise PeerRefusedError(
+                f"the peer failed over this {self.name} request; its log says why", code=Code.FAULT
+            ) from error
+        invariant(len(answer) <= FRAME_BYTES_MAX, f"an answer of {self.name} is over the frame limit")
+        return answer
+
+    async def _read_and_respond(self, peer_id: str, reader: asyncio.StreamReader) -> bytes:
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                kind, request = await read_frame(reader, limit_bytes=self.limit_bytes)
+        except TimeoutError as error:
+            raise self._timed_out() from error
+        if kind is not Kind.REQUEST:
+            raise PeerRefusedError("a request was expected; update AnyNode", code=Code.MALFORMED)
+        return await self.respond(peer_id, request)
+
+    def _admit(self, peer_id: str) -> None:
+        wait_s = self.limiter.take(peer_id)
+        if wait_s > 0.0:
+            raise PeerRefusedError(
+                f"too many {self.name} requests; try again in {wait_s:.2f} s",
+                code=Code.RATE_LIMITED,
+                retry_after_s=wait_s,
+            )
+
+    def _busy(self) -> PeerRefusedError:
+        return PeerRefusedError(
+            f"too many {self.name} requests are waiting; send fewer at a time",
+            code=Code.BUSY,
+            retry_after_s=BUSY_RETRY_S,
+        )
+
+    def _timed_out(self) -> PeerRefusedError:
+        return PeerRefusedError(
+            f"the {self.name} request was not done within {self.timeout_s:g} s; try again later", code=Code.TIMED_OUT
+        )
+
+    async def _refuse(
+        self, error: PeerRefusedError, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        _write(writer, Kind.ERROR, error_payload(error))
+        await _until_closed(reader, ERROR_LINGER_S)
+
+
+def _write(writer: asyncio.StreamWriter, kind: Kind, payload: bytes) -> None:
+    for part in frame(kind, payload):
+        writer.write(part)
+
+
+async def _until_closed(reader: asyncio.StreamReader, timeout_s: float) -> None:
+    """Wait until the caller closes. The daemon drops what it has not yet passed on when our side closes first, and
+    resets the stream when our side closes over unread bytes, which would lose the answer."""
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(timeout_s):
+            while await reader.read(1 << 16):
+                pass

@@ -1,0 +1,321 @@
+"""From verdicts to money in a real book: paid once whatever crashes, and nothing for a cheat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from signed_world import PRICE_WEI, SignedWorld, make_job
+from sqlalchemy import select
+
+from anynode.rounds.records import Close, Finish, Record, Seal, Verdict
+from anynode_contracts.networks import Network
+from anynode_ledger import schema
+from anynode_ledger.batch import BatchState
+from anynode_ledger.book import Book
+from anynode_ledger.settlement import batches_of, resolve
+from anynode_verifier.treasury import JobAccount, Treasury
+
+VERIFIER = f"0x{77:040d}"
+VERIFIER_INDEX = 50
+BUDGET_WEI = 10**18
+HELD_BACK_WEI = 10**13
+NETWORK = Network(
+    name="test",
+    chain_id=31337,
+    rpc_url="http://127.0.0.1:1",
+    token=f"0x{901:040d}",
+    registry=f"0x{902:040d}",
+    escrow=f"0x{903:040d}",
+    distributor=f"0x{904:040d}",
+    deployed_block=0,
+    held_back_limit_wei=HELD_BACK_WEI,
+    window_s=60,
+)
+
+
+class CrashError(Exception):
+    """The process dies here."""
+
+
+class Bank:
+    """A book on SQLite with every node of a world registered, and a clock that the test moves."""
+
+    def __init__(self, path: Path, world: SignedWorld, network: Network = NETWORK) -> None:
+        self.book = Book.open(f"sqlite:///{path}", clock=lambda: self.now_s)
+        self.world, self.network, self.now_s = world, network, 1_700_000_000.0
+        self.indices = {name: index for index, name in enumerate(world.accounts, 1)}
+        self.treasury = self.restarted()
+
+    def fill(self, *, without: str = "", budget_wei: int = BUDGET_WEI) -> Bank:
+        self.book.register_node(VERIFIER_INDEX, VERIFIER, VERIFIER)
+        for name, index in self.indices.items():
+            if name != without:
+                self.book.register_node(index, name, name)
+        job = self.world.job
+        self.book.open_job(
+            job.job_id,
+            owner=f"0x{905:040d}",
+            budget_wei=job.pay.budget_wei,
+            cap_per_batch_wei=job.pay.cap_per_batch_wei,
+            price_wei_per_million_samples=PRICE_WEI * 10**6,
+        )
+        self.book.fund_job(job.job_id, budget_wei, "fund/1")
+        return self
+
+    def restarted(self) -> Treasury:
+        """A treasury as after a start of the process: it knows nothing but the book."""
+        return Treasury(self.book, self.network, VERIFIER, 3_600.0, clock=lambda: self.now_s)
+
+    def account(self, records: list[Record] | None = None) -> JobAccount:
+        return JobAccount(self.world.job, list(self.world.records if records is None else records))
+
+    def decide(self, outcome: BatchState) -> None:
+        (stored,) = batches_of(self.book, newest=1)
+        with self.book.write() as journal:
+            resolve(journal, stored, outcome)
+
+    def finish(self, account: JobAccount) -> None:
+        """Advance until nothing moves any more; every root becomes active."""
+        for _ in range(20):
+            self.treasury.advance([account])
+            if any(stored.state == "pending" for stored in batches_of(self.book)):
+                self.decide("posted")
+
+    def earned(self) -> dict[str, int]:
+        return {node.node: node.earned_wei for node in self.book.nodes()}
+
+
+@pytest.fixture
+def open_bank(tmp_path: Path, grown: SignedWorld) -> Iterator[Callable[..., Bank]]:
+    banks: list[Bank] = []
+
+    def open_it(network: Network = NETWORK) -> Bank:
+        banks.append(Bank(tmp_path / f"ledger-{len(banks)}.sqlite", grown, network))
+        return banks[-1]
+
+    yield open_it
+    for bank in banks:
+        bank.book.close()
+
+
+@pytest.fixture
+def bank(open_bank: Callable[..., Bank]) -> Bank:
+    return open_bank().fill()
+
+
+def up_to(records: list[Record], kind: type, round_: int) -> list[Record]:
+    place = next(i for i, r in enumerate(records) if isinstance(r.body, kind) and getattr(r.body, "round", 0) == round_)
+    return records[: place + 1]
+
+
+def cheats_of(world: SignedWorld) -> set[str]:
+    return {name for name, peer in world.peers.items() if peer.cheats}
+
+
+def test_the_honest_earn_and_the_cheats_have_nothing(bank: Bank, grown: SignedWorld) -> None:
+    bank.treasury.advance([bank.account()])
+    earned, cheats = bank.earned(), cheats_of(grown)
+    assert len(cheats) == 2
+    assert all(earned[name] == 0 for name in cheats)
+    assert all(earned[name] > 0 for name in grown.accounts if name not in cheats)
+    assert earned[VERIFIER] > 0
+    sealed = {r.body.round: r.body for r in grown.records if isinstance(r.body, Seal)}
+    good = sum(
+        sealed[r.body.round].commitments[n].samples
+        for r in grown.records
+        if isinstance(r.body, Verdict)
+        for n, item in enumerate(r.body.judged)
+        if item.accepted
+    )
+    assert 0.9 * good * PRICE_WEI <= sum(earned.values()) <= good * PRICE_WEI
+    bank.book.totals()  # proves that debits equal credits
+
+
+def test_a_round_is_booked_when_its_verdict_is_in(bank: Bank, grown: SignedWorld) -> None:
+    account = bank.account(up_to(grown.records, Close, 0))
+    bank.treasury.advance([account])
+    assert set(bank.earned().values()) == {0}
+    known = len(up_to(grown.records, Close, 0))
+    for record in up_to(grown.records, Verdict, 0)[known:]:
+        account.add(record)
+    bank.treasury.advance([account])
+    assert account.booked == {0}
+    assert not account.complete
+    before = bank.earned()
+    bank.treasury.advance([account])
+    assert bank.earned() == before, "a second look pays nothing"
+
+
+def test_a_job_is_brought_to_its_end(bank: Bank, grown: SignedWorld) -> None:
+    """Last batch, release of what was held back, final batch, then nothing more."""
+    account, job_id = bank.account(), grown.job.job_id
+    bank.treasury.advance([account])
+    assert account.complete
+    assert [stored.state for stored in batches_of(bank.book)] == ["pending"]
+    assert not bank.book.job(job_id).closed
+    bank.treasury.advance([account])
+    assert len(batches_of(bank.book)) == 1, "a waiting root is never replaced"
+    bank.decide("posted")
+    held = {node.node: node.held_back_wei for node in bank.book.nodes()}
+    assert held[VERIFIER] + sum(held[name] for name in grown.accounts) > 0
+    bank.treasury.advance([account])
+    assert bank.book.job(job_id).closed
+    assert all(node.held_back_wei == 0 for node in bank.book.nodes())
+    bank.decide("posted")
+    bank.treasury.advance([account])
+    assert len(batches_of(bank.book)) == 2
+    nodes = bank.book.nodes()
+    assert all(node.payable_wei == node.earned_wei for node in nodes)
+    newest = batches_of(bank.book)[-1].batch
+    paid = {entry.index: entry.cumulative_gwei for entry in newest.entries}
+    assert paid == {node.node_index: node.earned_wei // 10**9 for node in nodes if node.earned_wei >= 10**9}
+
+
+def test_a_restart_after_the_end_changes_nothing(bank: Bank) -> None:
+    bank.finish(bank.account())
+    before, nodes = bank.book.totals(), bank.book.nodes()
+    bank.treasury = bank.restarted()
+    bank.finish(bank.account())
+    assert (bank.book.totals(), bank.book.nodes()) == (before, nodes)
+    assert len(batches_of(bank.book)) == 2
+
+
+def test_a_restart_after_every_record_gives_the_same_book(open_bank: Callable[..., Bank], grown: SignedWorld) -> None:
+    whole, broken = open_bank().fill(), open_bank().fill()
+    whole.finish(whole.account())
+    for length in range(1, len(grown.records) + 1):
+        broken.treasury = broken.restarted()
+        broken.treasury.advance([broken.account(grown.records[:length])])
+    broken.finish(broken.account())
+    assert broken.earned() == whole.earned()
+    assert broken.book.totals() == whole.book.totals()
+
+
+@pytest.mark.parametrize("method", ["credit", "slash", "close_job"])
+@pytest.mark.parametrize("done", [False, True])
+def test_a_crash_beside_each_booking_is_repeated_without_harm(
+    open_bank: Callable[..., Bank], monkeypatch: pytest.MonkeyPatch, method: str, done: bool
+) -> None:
+    """The process dies before or after the transaction, again and again at each further one."""
+    whole, broken = open_bank().fill(), open_bank().fill()
+    whole.finish(whole.account())
+    real, calls, crashes = getattr(broken.book, method), set[object](), 0
+
+    def crashing(*arguments: object) -> object:
+        first = repr(arguments) not in calls
+        calls.add(repr(arguments))
+        result = real(*arguments) if done or not first else None
+        if first:
+            raise CrashError
+        return result
+
+    monkeypatch.setattr(broken.book, method, crashing)
+    for _ in range(30):
+        broken.treasury = broken.restarted()
+        try:
+            broken.finish(broken.account())
+            break
+        except CrashError:
+            crashes += 1
+    assert crashes >= (1 if method == "close_job" else 2)
+    assert broken.earned() == whole.earned()
+    assert broken.book.totals() == whole.book.totals()
+    assert finalised(broken) == finalised(whole) == {broken.world.job.job_id}
+    assert broken.book.job(broken.world.job.job_id) == whole.book.job(whole.world.job.job_id)
+
+
+def test_a_round_waits_for_the_registration_of_its_members(open_bank: Callable[..., Bank], grown: SignedWorld) -> None:
+    late = next(name for name in grown.accounts if name not in cheats_of(grown))
+    bank = open_bank().fill(without=late)
+    account = bank.account()
+    bank.treasury.advance([account])
+    assert account.booked == set()
+    assert not account.complete
+    bank.book.register_node(bank.indices[late], late, late)
+    bank.treasury.advance([account])
+    assert account.complete
+    assert bank.earned()[late] > 0
+
+
+def test_nothing_is_booked_before_the_verifier_is_registered(open_bank: Callable[..., Bank]) -> None:
+    bank, account = open_bank(), open_bank().account()
+    bank.treasury.advance([account])
+    assert account.booked == set()
+    bank.fill()
+    bank.treasury.advance([account])
+    assert account.complete
+
+
+def test_an_empty_escrow_makes_rounds_wait_until_it_is_funded(
+    open_bank: Callable[..., Bank], grown: SignedWorld
+) -> None:
+    bank = open_bank().fill(budget_wei=40 * PRICE_WEI)
+    account = bank.account()
+    bank.treasury.advance([account])
+    assert account.booked == {0}
+    assert not account.complete
+    bank.book.fund_job(grown.job.job_id, BUDGET_WEI, "fund/2")
+    bank.treasury.advance([account])
+    assert account.complete
+
+
+def test_accrued_pay_is_settled_when_the_interval_is_over(bank: Bank, grown: SignedWorld) -> None:
+    account = bank.account(up_to(grown.records, Verdict, 1))
+    bank.treasury.advance([account])
+    assert sum(node.accrued_wei for node in bank.book.nodes()) > 0
+    assert batches_of(bank.book) == []
+    bank.now_s += 3_599.0
+    bank.treasury.advance([account])
+    assert batches_of(bank.book) == []
+    bank.now_s += 1.0
+    bank.treasury.advance([account])
+    assert len(batches_of(bank.book)) == 1
+
+
+def test_on_a_public_chain_what_is_held_back_stays_a_stake(open_bank: Callable[..., Bank], grown: SignedWorld) -> None:
+    bank = open_bank(NETWORK.model_copy(update={"chain_id": 11155111})).fill()
+    bank.finish(bank.account())
+    honest = [name for name in grown.accounts if name not in cheats_of(grown)]
+    held = {node.node: node.held_back_wei for node in bank.book.nodes()}
+    assert all(held[name] == HELD_BACK_WEI for name in honest)
+    assert not bank.book.job(grown.job.job_id).closed
+    assert len(batches_of(bank.book)) == 1
+
+
+def test_a_job_is_complete_only_with_its_last_record_and_all_verdicts(grown: SignedWorld) -> None:
+    account = JobAccount(grown.job, list(grown.records))
+    assert not account.complete, "nothing is booked"
+    account.booked |= set(range(5))
+    assert account.complete
+    unfinished = JobAccount(grown.job, [record for record in grown.records if not isinstance(record.body, Finish)])
+    unfinished.booked |= set(range(5))
+    assert not unfinished.complete
+    unjudged = JobAccount(grown.job, [record for record in grown.records if not isinstance(record.body, Verdict)])
+    unjudged.booked |= {0, 1, 2, 3}
+    assert not unjudged.complete
+
+
+def test_two_jobs_that_end_together_are_both_finalised(bank: Bank, grown: SignedWorld) -> None:
+    """Only one root waits at a time, so the second job is closed after the first one's last root."""
+    other = SignedWorld(make_job("other", rounds=1), seed=4, members=3)
+    other.run(600.0)
+    for name in other.accounts:
+        assert name in bank.indices
+    bank.book.fund_job(other.job.job_id, BUDGET_WEI, "fund/other")
+    accounts = [bank.account(), JobAccount(other.job, other.records)]
+    for _ in range(20):
+        bank.treasury.advance(accounts)
+        if any(stored.state == "pending" for stored in batches_of(bank.book)):
+            bank.decide("posted")
+    assert all(bank.book.job(job.job_id).closed for job in (grown.job, other.job))
+    assert finalised(bank) == {grown.job.job_id, other.job.job_id}
+    assert all(node.payable_wei == node.earned_wei for node in bank.book.nodes())
+
+
+def finalised(bank: Bank) -> set[str]:
+    """The jobs whose last transaction to the escrow is queued."""
+    with bank.book.read() as journal:
+        table = schema.outbox_intents
+        return set(journal.connection.execute(select(table.c.subject).where(table.c.kind == "finalise")).scalars())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from anynode.jobs.complaints import first_complaint
-from anynode_contracts.canonical import canonical_json, hash_hex
+from anynode_contracts.canonical import canonical_json, hash_hex, parse_json
 from anynode_contracts.errors import UserError
 
 DATA_FILE = "data.json"
@@ -98,11 +97,11 @@ class DataManifest(_Part):
         if len(data) > MANIFEST_BYTES_MAX:
             raise UserError(f"{DATA_FILE} has {len(data)} bytes, more than {MANIFEST_BYTES_MAX}; {remedy}")
         try:
-            json.loads(data)
+            parse_json(data)
             manifest = cls.model_validate_json(data)
         except ValidationError as error:
             raise UserError(f"{DATA_FILE} is not valid ({first_complaint(error)}); {remedy}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UserError(f"{DATA_FILE} is not JSON; {remedy}") from error
         if manifest.to_bytes() != data:
             raise UserError(f"{DATA_FILE} is not in canonical form; {remedy}")

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import from_json
+
 from anynode.jobs.complaints import clipped
 from anynode.jobs.graph_format import (
     DTYPES,
@@ -107,6 +109,7 @@ def _check_sizes(graph: GraphText, limits: Limits) -> None:
 
 def _load(data: bytes) -> Any:
     try:
+        from_json(data)  # has a limit on nesting of its own; that of `json` may be too high for the stack
         return json.loads(
             data.decode("utf-8"),
             parse_float=_refuse_number,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 READ_BUFFER_BYTES = 512 * 1024
 ACCEPT_TIMEOUT_S = 30.0
 STREAMS_MAX = 1024
+BACKLOG = 128
+PAUSE_S = 1.0
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 StreamHandler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -88,43 +91,72 @@ class Control:
 
 
 class Acceptor:
-    """The unix socket to which the daemon hands incoming streams; each runs its protocol's handler in a task."""
+    """The unix socket to which the daemon hands incoming streams; each runs its protocol's handler in a task.
+
+    It accepts by itself: ``asyncio.Server`` (3.11) loses connections that it has accepted when it is closed before it
+    has made their transports. Here a connection is on record from the moment it is accepted.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handlers: dict[str, StreamHandler] = {}
-        self._streams: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self._closed = False
-        self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], socket.socket] = {}
+        self._listener: socket.socket | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._accept, self.path, limit=READ_BUFFER_BYTES)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = listener
+        listener.setblocking(False)
+        listener.bind(str(self.path))
+        listener.listen(BACKLOG)
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         self._handlers[protocol] = handler
 
     async def close(self) -> None:
         """End every stream and take no more."""
-        self._closed = True
-        if self._server is not None:
-            self._server.close()
-        streams = dict(self._streams)
-        for task in streams:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        connections = dict(self._connections)
+        for task in connections:
             task.cancel()
-        await asyncio.gather(*streams, return_exceptions=True)
+        await asyncio.gather(*connections, return_exceptions=True)
         # A task that is cancelled before its first step never reaches its own clean-up.
-        for writer in streams.values():
-            await close_stream(writer)
+        for connection in connections.values():
+            connection.close()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._closed or len(self._streams) >= STREAMS_MAX:
-            writer.transport.abort()
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
-        task = asyncio.create_task(self._run(reader, writer))
-        self._streams[task] = writer
-        task.add_done_callback(lambda done: self._streams.pop(done, None))
+        except OSError as error:
+            self._pause(listener, error)
+            return
+        if len(self._connections) >= STREAMS_MAX:
+            connection.close()
+            return
+        connection.setblocking(False)
+        task = asyncio.create_task(self._run(connection))
+        self._connections[task] = connection
+        task.add_done_callback(lambda done: self._connections.pop(done, None))
 
-    async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        """Out of file handles, most likely: look again a little later instead of at every turn of the loop."""
+        log.warning("no stream can be accepted for %g s: %s", PAUSE_S, error)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(PAUSE_S, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if self._listener is listener:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    async def _run(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=READ_BUFFER_BYTES)
         try:
             async with asyncio.timeout(ACCEPT_TIMEOUT_S):
                 info = p2pd_pb2.StreamInfo()

@@ -6,6 +6,7 @@ import json
 import struct
 from typing import Any, BinaryIO
 
+from anynode_contracts.canonical import parse_json
 from anynode_contracts.errors import RefusedError
 
 FRAME_BYTES_MAX = 64 << 20
@@ -32,8 +33,8 @@ def frame_length(head: bytes) -> int:
 def decode_frame(body: bytes) -> dict[str, Any]:
     """The JSON object in a frame. Raises ``RefusedError`` when it is not one."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(body)
+    except ValueError as error:
         raise RefusedError("a frame is not JSON; restart the training process") from error
     if not isinstance(value, dict):
         raise RefusedError("a frame is not a JSON object; restart the training process")

@@ -23,10 +23,6 @@ class NodeHome:
         return self.folder / "libp2p.key"
 
     @property
-    def keystore_path(self) -> Path:
-        return self.folder / "node.json"
-
-    @property
     def daemon_folder(self) -> Path:
         return self.folder / "daemon"
 

@@ -59,9 +59,7 @@ def audit(output: Output, *, folder: Path, network: str | None, round_: int | No
     if not reports_made:
         raise UserError("the audit was stopped before it was complete; run it again")
     report = reports_made[0]
-    output.say(
-        f"The audit holds: {report.rounds} rounds to state {report.state_root[:16]}…, round {report.replayed_round} done "
-        f"again ({len(report.replayed_slots)} accepted, {report.rejections_confirmed} rightly rejected), "
-        f"{len(report.roots)} reward roots."
-    )
+    accepted, confirmed = len(report.replayed_slots), report.rejections_confirmed
+    output.say(f"Round {report.replayed_round} was done again: {accepted} accepted, {confirmed} rightly rejected.")
+    output.say(f"The audit holds: {report.rounds} rounds, state {report.state_root[:16]}…, {len(report.roots)} roots.")
     output.result(asdict(report) | {"audit_ok": True})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
@@ -50,7 +52,8 @@ from anynode.training.keeper import TrainerKeeper
 from anynode.worker.home import JobHome
 from anynode.worker.link import PUSH
 from anynode.worker.orders import apply_order
-from anynode_contracts.errors import InvariantError, RefusedError, UnreachableError, UserError
+from anynode_contracts.errors import InvariantError, RefusedError, UserError
+from anynode_contracts.files import write_aside
 from anynode_contracts.signing import SigningDomain, check, sign
 from anynode_verifier.blocks import Blocks
 from anynode_verifier.replays import Replayer
@@ -59,6 +62,8 @@ from anynode_verifier.sampling import accepted_audits, audit_rate, audit_seed, d
 log = logging.getLogger(__name__)
 
 PUSH_TIMEOUT_S = 20.0
+BLOCK_PAUSE_S = 1.0
+LOSSES = "losses.json"
 
 
 @dataclass
@@ -92,13 +97,14 @@ class JobRun:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.job, self.rules, self.home, self.store = job, rules, home, store
-        self.progress = Progress()
+        self.progress = Progress(read_losses(home.folder / LOSSES))
         self._peer, self._account, self._domain, self._blocks = peer, account, domain, blocks
         self._trainers, self._replayer, self._audit_floor = trainers, replayer, audit_floor
         self._on_record, self._is_registered, self._clock = on_record, is_registered, clock
         self.log = RecordLog(home.records_path, job.job_id)
         self._to_append: asyncio.Queue[Record] = asyncio.Queue()
         self._pushes: set[asyncio.Task[None]] = set()
+        self._measuring = asyncio.Lock()
         self.log.load(domain, [account.address])
         self.driver: Driver[coordinator.State, CoordinatorMessage, CoordinatorEffect] = Driver(
             coordinator.restore(rules, self.log.bodies, clock()),
@@ -111,7 +117,8 @@ class JobRun:
 
     async def run(self) -> None:
         """Coordinate until cancelled. Raises ``UserError`` when records cannot be kept (a full disk)."""
-        await self._measure(self.driver.state.round, self.driver.state.state_root or self.rules.state_root)
+        if self.driver.state.round not in self.progress.losses:
+            await self._measure(self.driver.state.round, self.driver.state.state_root or self.rules.state_root)
         writing = asyncio.create_task(self._write_records())
         driving = asyncio.create_task(self.driver.run())
         try:
@@ -123,6 +130,7 @@ class JobRun:
                 task.cancel()
             await asyncio.gather(writing, driving, *self._pushes, return_exceptions=True)
             await self._trainers.close()
+            await self._replayer.close()
 
     # ------------------------------------------------------------ what members say
 
@@ -197,16 +205,25 @@ class JobRun:
 
     async def _measure(self, round_: int, root: str) -> None:
         """The validation loss of the state that ``round_`` starts from."""
-        try:
-            self.progress.losses[round_] = await (await self._trainers.get()).evaluate(root)
-        except UserError as error:
-            log.warning("the loss before round %d could not be measured: %s", round_, error)
+        async with self._measuring:
+            try:
+                loss = await (await self._trainers.get()).evaluate(root)
+            except UserError as error:
+                log.warning("the loss before round %d could not be measured: %s", round_, error)
+                return
+        self.progress.losses[round_] = loss
+        await asyncio.to_thread(write_losses, self.home.folder / LOSSES, self.progress.losses)
+
+    async def _rest(self) -> None:
+        """The job is over and judged: its processes end. Records and results are still served."""
+        async with self._measuring:
+            await self._trainers.close()
+        await self._replayer.close()
 
     async def _draw(self, effect: DrawAudits) -> None:
         height = effect.seal.audit_height
-        block_hash = await self._blocks.hash_at(height)
-        if block_hash is None:
-            raise UnreachableError(f"block {height} does not exist yet; the audit draw waits for it")
+        while (block_hash := await self._blocks.hash_at(height)) is None:  # noqa: ASYNC110 (an RPC tells no event)
+            await asyncio.sleep(BLOCK_PAUSE_S)
         secret = coordinator.audit_secret(self.rules, effect.open.round)
         audits = accepted_audits(self.log.bodies)
         rates = {
@@ -227,6 +244,9 @@ class JobRun:
             self._note_times(record)
             self._on_record(self, record)
             self._push(signed)
+            state = self.driver.state
+            if state.phase is coordinator.Phase.FINISHED and not state.audits and self._to_append.empty():
+                await self._rest()
 
     def _note_times(self, record: Record) -> None:
         if record.body.kind == "open":
@@ -254,6 +274,18 @@ class JobRun:
         if isinstance(effect, Append):
             self._to_append.put_nowait(effect.record)
         return isinstance(effect, Append)
+
+
+def read_losses(path: Path) -> dict[int, float]:
+    """The losses that an earlier run has measured; none when there is no such file or it is damaged."""
+    try:
+        return {int(round_): float(loss) for round_, loss in json.loads(path.read_bytes()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def write_losses(path: Path, losses: Mapping[int, float]) -> None:
+    write_aside(path, json.dumps({str(round_): loss for round_, loss in sorted(losses.items())}).encode())
 
 
 def failure_key(effect: CoordinatorEffect) -> str:

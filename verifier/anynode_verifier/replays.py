@@ -45,6 +45,10 @@ class Replayer:
             verdict = await (await self._trainers.renew()).replay(spec, claim)
         return Replayed(opened.round, effect.slot, verdict.accepted, verdict.reason)
 
+    async def close(self) -> None:
+        """End the process; another replay starts it again."""
+        await self._trainers.close()
+
     async def _opened_trace(self, peer: str, round_: int, root: str) -> tuple[TraceLeaf, ...] | None:
         """The leaves behind a trace root, if the worker shows them: a replay then stops where they differ."""
         request = f"{self._job.job_id} {round_}".encode()

@@ -97,7 +97,8 @@ class Treasury:
             log.info("job %s is complete; what is held back stays held back", job_id[:16])
             return None
         released = self._book.close_job(job_id)
-        log.info("job %s is closed; %d wei held back are released", job_id[:16], released)
+        if released:
+            log.info("job %s is closed; %d wei held back are released", job_id[:16], released)
         return settle(self._book, self._network)
 
     def _book_verdicts(self, account: JobAccount) -> None:

@@ -85,7 +85,7 @@ class Training(Settings):
 class Workers(Settings):
     """How many workers a round has, and how long it waits for them."""
 
-    min_workers: int = Field(default=1, ge=1, le=10_000, description="a round opens when so many have joined")
+    min_workers: int = Field(default=1, ge=1, le=10_000, description="the first round opens when so many have joined")
     max_workers: int = Field(default=64, ge=1, le=10_000, description="members of one round at most")
     round_deadline_s: int = Field(
         default=600, ge=1, le=86_400, description="seconds from the opening of a round to its last commitment"

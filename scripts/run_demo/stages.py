@@ -22,8 +22,8 @@ NETWORK = "development"
 HONEST = ("worker-1", "worker-2", "worker-3")
 CHEAT = "cheat"
 KILLED = "worker-2"
-ROUNDS = 14
-KILL_ROUND = 3
+ROUNDS = 12
+KILL_ROUND = 2
 INNER_STEPS = 20
 BATCH_SIZE = 8
 TEXT_BYTES_MAX = 4_000_000
@@ -109,7 +109,8 @@ class Stage:
         self._claims.check(
             1, all(facts[name] for name in ("token", "registry", "escrow", "distributor")), "a contract is missing"
         )
-        self._screen.step("exporting a GPT of 1M parameters and packing the text")
+        self._screen.step("starting the verifier; meanwhile exporting a GPT of 1M parameters and packing the text")
+        self._processes.start("verifier", "verifier", "run", "--network", NETWORK, "--audit-floor", "0.25")
         factory = "anynode.jobs.templates.gpt:build"
         run("export", factory, "--set", f"batch_size={BATCH_SIZE}", "--out", str(home / "model"))
         suffix = ("--suffix", ".py") if self._is_stdlib else ()
@@ -122,8 +123,6 @@ class Stage:
     # ------------------------------------------------------------ 2: verifier and workers
 
     def _start_swarm(self) -> None:
-        self._screen.step("starting the verifier: coordinator, auditor, ledger")
-        self._processes.start("verifier", "verifier", "run", "--network", NETWORK, "--audit-floor", "0.25")
         self._wait("the verifier", lambda: "Peers reach it" in self._processes.log("verifier"), "verifier")
         self._screen.step("submitting the job: its budget goes into escrow")
         submitted = self._processes.run(

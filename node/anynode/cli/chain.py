@@ -27,7 +27,13 @@ _SAVE_EVERY_S = 10
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that keeps the chain between runs. Default: chain.json in AnyNode's state folder.",
 )
-@click.option("--block-time", type=click.IntRange(1, 3600), default=1, show_default=True, help="Seconds per block.")
+@click.option(
+    "--block-time",
+    type=click.IntRange(1, 3600),
+    default=1,
+    show_default=True,
+    help="Seconds between two blocks when nothing is sent.",
+)
 @click.option(
     "--anvil",
     "binary",
@@ -57,7 +63,9 @@ def chain(output: Output, port: int, state: Path | None, block_time: int, binary
 def _serve(output: Output, binary: Path, port: int, file: Path, block_time_s: int) -> NoReturn:
     from anynode_contracts.anvil import Anvil
 
-    arguments = ["--chain-id", "31337", "--block-time", str(block_time_s), "--accounts", "0", "--no-cors"]
+    arguments = ["--chain-id", "31337", "--accounts", "0", "--no-cors"]
+    # A block for each transaction, so that nobody waits, and one each interval, so that time passes.
+    arguments += ["--block-time", str(block_time_s), "--mixed-mining"]
     arguments += ["--state", str(file), "--state-interval", str(_SAVE_EVERY_S)]
     with Anvil.start(binary, port=port, arguments=arguments) as running:
         output.say(f"Chain 31337 is at {running.url}, its state in {file}; Ctrl-C stops it")

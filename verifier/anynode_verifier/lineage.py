@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from anynode.exact.layout import chunk_specs, refresh_due
 from anynode.jobs.job import Job
-from anynode.rounds.books import close_books
+from anynode.rounds.books import close_books, counted_samples
 from anynode.rounds.deal import deal, take, work_seed
 from anynode.rounds.ids import Range
 from anynode.rounds.messages import PROTOCOL, ChunkDone, StateReport
@@ -80,6 +80,7 @@ class _Reader:
     cursor: int = 0
     returned: tuple[Range, ...] = ()
     has_moments: bool = False
+    samples: int = 0
     finished: bool = False
     proven: set[str] = field(default_factory=set)
     excluded: set[str] = field(default_factory=set)
@@ -118,7 +119,10 @@ class _Reader:
                 self._check_verdict(body, record)
                 self._note_verdict(body)
             case Finish():
-                done = self.opened is None and len(self.lineage.rounds) == self.job.training.rounds == body.rounds
+                training = self.job.training
+                all_done = body.rounds == training.rounds
+                spent = self.job.samples_max - self.samples < training.inner_steps * training.batch_size
+                done = self.opened is None and len(self.lineage.rounds) == body.rounds and (all_done or spent)
                 _require(done and body.state_root == self.root, record, "ends the job elsewhere than its rounds do")
                 self.finished = True
 
@@ -139,6 +143,8 @@ class _Reader:
             fits = member.proven == (member.node in self.proven)
             _require(fits, record, f"says of slot {member.slot} what no audit has shown")
         samples = [member.quota_steps * job.training.batch_size for member in opened.members]
+        affordable = self.samples + sum(samples) <= job.samples_max
+        _require(affordable, record, "deals more samples than the budget pays")
         pool, after, left = take(self.cursor, self.returned, sum(samples))
         dealt = deal(pool, samples, work_seed(job.job_id, number, opened.beacon))
         fits = (opened.ranges, opened.cursor, opened.returned) == (dealt, after, left)
@@ -186,6 +192,7 @@ class _Reader:
     def _note_assign(self, assign: Assign) -> None:
         nodes = {item.slot: item.node for item in self.seal.commitments} if self.seal else {}
         if self.assign is None:
+            self.samples += counted_samples(self.seal, assign) if self.seal else 0
             self.ended = frozenset(item.slot for item in assign.rejected if nodes[item.slot] in self.excluded)
         self.assign = assign
         self.proven |= {nodes[slot] for slot in assign.accepted}

@@ -195,6 +195,7 @@ class Verifier:
             chunks=len(chunk_specs(job.model.parameters, False)),
             chunks_on_refresh=len(chunk_specs(job.model.parameters, True)),
             audit_key=self._audit_key(),
+            samples_max=job.samples_max,
             hardware=hardware,
             members_min=workers.min_workers,
             members_max=workers.max_workers,

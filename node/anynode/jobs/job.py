@@ -15,6 +15,7 @@ from anynode_contracts.errors import RefusedError
 
 JOB_BYTES_MAX = 2 << 20
 FILES_MAX = 4_096
+FREE_SAMPLES_MAX = 1 << 62
 FILE_BYTES_MAX = 1 << 40
 REQUIRED_FILES = ("data.json", "model.json", "model.safetensors")
 
@@ -63,6 +64,13 @@ class Job(Settings):
         if missing:
             raise ValueError(f"the file {missing[0]} is not listed")
         return self
+
+    @property
+    def samples_max(self) -> int:
+        """How many accepted samples the budget pays."""
+        return (
+            self.pay.budget_wei // self.pay.price_wei_per_sample if self.pay.price_wei_per_sample else FREE_SAMPLES_MAX
+        )
 
     def to_canonical(self) -> dict[str, Any]:
         """Integers, strings and dicts only; fractions and wei are text (see ``settings``)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from anynode.rounds.deal import merge, undone
 from anynode.rounds.ids import Range
-from anynode.rounds.records import ChunkResult, Open, Seal
+from anynode.rounds.records import Assign, ChunkResult, Open, Seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,12 @@ class Books:
     steps: int
     cursor: int
     returned: tuple[Range, ...]
+
+
+def counted_samples(seal: Seal, assign: Assign) -> int:
+    """The samples of a round that may be paid: those of every commitment that was not rejected."""
+    counted = {*assign.accepted, *assign.weightless}
+    return sum(item.samples for item in seal.commitments if item.slot in counted)
 
 
 def close_books(opened: Open, seal: Seal, chunks: Sequence[ChunkResult]) -> Books:

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from anynode.rounds import asking
 from anynode.rounds.audits import Audit, judge
-from anynode.rounds.books import close_books
+from anynode.rounds.books import close_books, counted_samples
 from anynode.rounds.deal import deal, take, work_seed
 from anynode.rounds.effects import (
     Answer,
@@ -75,7 +75,8 @@ class Rules:
     """What the job and the network fix for all rounds. Times are in seconds of the coordinator's clock.
 
     ``audit_key`` is secret: the audit secret of a round is derived from it. ``hardware`` is the class in which work can
-    be replayed bit for bit; empty admits every class.
+    be replayed bit for bit; empty admits every class. ``samples_max`` is what the budget pays: the job ends before a
+    round that it could not pay.
     """
 
     job: str
@@ -87,6 +88,7 @@ class Rules:
     chunks: int
     chunks_on_refresh: int
     audit_key: bytes
+    samples_max: int = 1 << 62
     hardware: str = ""
     members_min: int = 1
     members_max: int = 1000
@@ -134,6 +136,7 @@ class State:
     cursor: int = 0
     returned: tuple[tuple[int, int], ...] = ()
     has_moments: bool = False
+    samples: int = 0
     nodes: Mapping[str, Node] = field(default_factory=dict)
     open: Open | None = None
     seal: Seal | None = None
@@ -313,7 +316,8 @@ def _advance_waiting(state: State, now: float) -> Step:
     rules = state.rules
     if state.height == 0:
         return _append(state, Begin("begin", PROTOCOL, rules.state_root), now)
-    if state.round >= rules.rounds:
+    affordable = (rules.samples_max - state.samples) // (rules.inner_steps * rules.batch_size)
+    if state.round >= rules.rounds or affordable < 1:
         return _append(state, Finish("finish", state.round, state.state_root), now)
     able = [
         name
@@ -322,7 +326,7 @@ def _advance_waiting(state: State, now: float) -> Step:
     ]
     # Where there are more than places, who has one changes from round to round.
     able.sort(key=lambda name: blake3(f"{rules.job} {state.round} {name}".encode()).digest())
-    ready = sorted(able[: rules.members_max])
+    ready = sorted(able[: min(rules.members_max, affordable)])
     if len(ready) < (rules.members_min if state.round == 0 else 1):
         return state, []
     if state.beacon is None or state.beacon.round != state.round:
@@ -574,7 +578,16 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
         nodes[members[reason.slot].node] = replace(nodes[members[reason.slot].node], banned=reason.reason)
     reducers = {item.chunk: item.slot for item in body.reducers}
     done = {chunk: item for chunk, item in state.done.items() if reducers.get(chunk) == item.slot}
-    return replace(state, phase=Phase.EXCHANGING, assign=body, since=now, nodes=nodes, done=done)
+    counted = counted_samples(_present(state.seal), body) if body.attempt == 0 else 0
+    return replace(
+        state,
+        phase=Phase.EXCHANGING,
+        assign=body,
+        since=now,
+        nodes=nodes,
+        done=done,
+        samples=state.samples + counted,
+    )
 
 
 def _absorb_close(state: State, body: Close) -> State:

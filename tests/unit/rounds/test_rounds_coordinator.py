@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 from round_actors import PEER_ID, START
 from test_schedules import run_schedule
+from world import Weather, World
 
 from anynode.rounds import coordinator
 from anynode.rounds.coordinator import Phase, Rules, State, absorb, apply, audit_secret, restore
@@ -631,3 +632,16 @@ def test_a_restarted_coordinator_gives_members_time_to_be_heard_again(centre: Ce
     again.now = 506.0
     again.feed_until_still(Tick())
     assert again.count(Seal) == 1, "nobody is there any more"
+
+
+def test_a_job_ends_before_a_round_that_its_budget_cannot_pay() -> None:
+    """Simulated: with samples for three workers' rounds in all, two members train once and one of them once more."""
+    world = World(seed=3, members=2, rounds=5, weather=Weather())
+    per_round = world.rules.inner_steps * world.rules.batch_size
+    world.rules = replace(world.rules, samples_max=3 * per_round + 1)
+    world.peers["coordinator"].state = State(world.rules)
+    world.run(600.0)
+    opens = [record.body for record in world.records if isinstance(record.body, Open)]
+    ends = [record.body for record in world.records if isinstance(record.body, Finish)]
+    assert sum(len(opened.members) for opened in opens) == 3
+    assert [end.rounds for end in ends] == [len(opens)]

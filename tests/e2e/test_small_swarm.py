@@ -85,7 +85,7 @@ def story(network: SmallNetwork) -> Story:
         processes.stop("chain")
         round_without_chain = network.job()["round"]
         network.start_worker("worker-2")
-        network.until("its return", lambda: is_alive(network, nodes["worker-2"]), "verifier", *WORKERS)
+        network.until("its return", lambda: is_back(network, nodes["worker-2"]), "verifier", *WORKERS)
 
     network.until("the last round", lambda: network.job()["phase"] == "finished", "verifier")
     network.until("the note on the chain", lambda: "goes on by itself" in network.status()["chain"], "verifier")
@@ -119,8 +119,13 @@ def story(network: SmallNetwork) -> Story:
     )
 
 
-def is_alive(network: SmallNetwork, address: str) -> bool:
-    return any(member["node"] == address and member["alive"] for member in network.job()["members"])
+def is_back(network: SmallNetwork, address: str) -> bool:
+    """Alive, and with the state of the current round: what it had before it was killed is of an earlier one."""
+    job = network.job()
+    return any(
+        member["node"] == address and member["alive"] and member["state_round"] >= job["round"]
+        for member in job["members"]
+    )
 
 
 def settled(network: SmallNetwork) -> bool:

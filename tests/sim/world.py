@@ -135,7 +135,10 @@ class World:
         if peer.name == COORDINATOR:
             peer.state = coordinator.restore(self.rules, self.records, self.now)
         else:
-            peer.state = self._fresh(peer.name, peer.disk)
+            # It has kept the records that it knew, and the state that it had saved.
+            assert isinstance(peer.state, member.State)
+            kept = self.records[: peer.state.height]
+            peer.state = member.restore(self._fresh(peer.name, peer.disk), kept, self.now)
         peer.up = True
         self._tick(peer, life)
 

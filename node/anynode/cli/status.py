@@ -39,12 +39,12 @@ def status(output: Output, *, network: str, node: str | None) -> None:
 
 def short(address: str) -> str:
     """Enough of an address for people to tell nodes apart; `--json` has it whole."""
-    return f"{address[:8]}…{address[-4:]}"
+    return f"{address[:6]}…{address[-4:]}"
 
 
 def _rounded(amount_wei: int) -> str:
-    """Tokens with six decimals, rounded down: a table is no invoice."""
-    return f"{amount_wei // 10**12 / 10**6:.6f}"
+    """Tokens with four decimals, rounded down: a table is no invoice."""
+    return f"{amount_wei // 10**14 / 10**4:.4f}"
 
 
 def _of_node(facts: dict[str, Any], node: str) -> dict[str, Any]:
@@ -87,7 +87,9 @@ def _show_job(output: Output, job: dict[str, Any]) -> None:
 def _show_money(output: Output, nodes: list[dict[str, Any]]) -> None:
     if not nodes:
         return
-    columns = ("index", "node", "earned ANY", "held back", "accrued", "in a root", "claimable", "claimed")
+    columns = ("node", "earned", "held", "accrued", "in root", "claimable", "claimed")
     names = ("earned_wei", "held_back_wei", "accrued_wei", "waiting_wei", "payable_wei", "paid_wei")
-    rows = [(item["index"], short(item["node"]), *(_rounded(int(item[name])) for name in names)) for item in nodes]
-    output.table(columns, rows, title="Ledger")
+    rows = [
+        (f"{item['index']} {short(item['node'])}", *(_rounded(int(item[name])) for name in names)) for item in nodes
+    ]
+    output.table(columns, rows, title="Ledger, in ANY")

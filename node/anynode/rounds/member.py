@@ -6,7 +6,7 @@ slot for it. `_take_in` only remembers; `_plan` alone decides what is to be done
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from anynode.rounds import asking
@@ -92,6 +92,13 @@ def apply(state: State, message: MemberMessage, now: float) -> Step:
     state, effects = _take_in(state, message, now)
     state, planned = _plan(state, now)
     return state, effects + planned
+
+
+def restore(state: State, records: Iterable[Record], now: float) -> State:
+    """A fresh ``state`` after the records that an earlier run kept: nothing is planned yet, so nothing is under way."""
+    for record in records:
+        state, _ = _absorb(state, record, now)
+    return state
 
 
 # ---------------------------------------------------------------- messages

@@ -111,10 +111,10 @@ class Worker:
             hardware=(await self._trainers.get()).hardware_class,
             code_version=__version__,
         )
-        state = member.State(me, held_round=held_round, held_root=held_root)
+        fresh = member.State(me, held_round=held_round, held_root=held_root)
+        state = member.restore(fresh, self._log.bodies, time.monotonic())
         driver = Driver(state, member.apply, carry_out=self._carry_out, failure_key=failure_key, clock=time.monotonic)
         self.driver = driver
-        await driver.feed(RecordsArrived(tuple(self._log.bodies)), reply=lambda _: True)
         await self._serve()
         running = asyncio.create_task(driver.run())
         ended = asyncio.create_task(self._until_over(driver))

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import pytest
 from round_actors import ALICE, BOB, BODIES, JOB, NEXT, START, chain_of
+from world import JOB as WORLD_JOB
+from world import START_ROOT, Weather, World
 
 from anynode.rounds import member
 from anynode.rounds.effects import (
@@ -393,3 +395,16 @@ def test_a_member_that_restarted_without_its_update_takes_no_part_in_the_exchang
     alice.after(1.0)
     assert not alice.pick(Deliver)
     assert not alice.pick(Reduce)
+
+
+def test_a_member_that_died_between_a_result_and_its_state_applies_it_after_a_restart() -> None:
+    """What an earlier run had asked its shell for is under way no more: it must be asked for again."""
+    world = World(seed=5, members=1, rounds=1, weather=Weather())
+    world.run(600.0)
+    kinds = [record.body.kind for record in world.records]
+    until_result = world.records[: kinds.index("result") + 1]
+    (name,) = (name for name in world.peers if name != "coordinator")
+    me = member.Self(WORLD_JOB, name, "peer", "class", "1")
+    state = member.restore(member.State(me, held_round=0, held_root=START_ROOT), until_result, 0.0)
+    _, effects = member.apply(state, Tick(), 1.0)
+    assert [effect.result.round for effect in effects if isinstance(effect, Apply)] == [0]

@@ -47,11 +47,16 @@ def checks(pytest_arguments: Sequence[str]) -> tuple[Check, ...]:
         Check("format", (python, "-m", "ruff", "format", "--check", "--quiet", ".")),
         Check("dead-code", (python, "-m", "vulture")),
         Check("mypy", (python, "-m", "mypy")),
-        Check("mypy-scripts", (python, "-m", "mypy", *sorted(str(path) for path in ROOT.glob("scripts/**/*.py")))),
+        Check("mypy-scripts", (python, "-m", "mypy", *scripts("*.py"), *scripts("run_demo/*.py"))),
+        Check("mypy-bench", (python, "-m", "mypy", *scripts("run_bench/*.py"))),  # apart: it has a __main__ too
         Check("abi", (*npm, "check")),
         Check("solidity", (*npm, "test")),
         Check("pytest", (python, "-m", "pytest", *pytest_arguments)),
     )
+
+
+def scripts(pattern: str) -> list[str]:
+    return sorted(str(path) for path in ROOT.glob(f"scripts/{pattern}"))
 
 
 def run(check: Check) -> Outcome:

@@ -24,7 +24,6 @@ from report import Report, save, show
 from anynode_contracts.errors import UserError
 
 HERE = Path(__file__).parent
-NO_BENCH = {"__main__", "report"}
 
 
 def names() -> dict[str, str]:

@@ -121,7 +121,7 @@ class _Reader:
             case Finish():
                 training = self.job.training
                 all_done = body.rounds == training.rounds
-                spent = self.job.samples_max - self.samples < training.inner_steps * training.batch_size
+                spent = self.job.samples_max - self.samples < training.inner_steps_most * training.batch_size
                 done = self.opened is None and len(self.lineage.rounds) == body.rounds and (all_done or spent)
                 _require(done and body.state_root == self.root, record, "ends the job elsewhere than its rounds do")
                 self.finished = True

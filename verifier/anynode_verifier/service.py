@@ -189,7 +189,7 @@ class Verifier:
             job=job.job_id,
             state_root=state_root,
             rounds=training.rounds,
-            inner_steps=training.inner_steps,
+            inner_steps=training.inner_steps_most,
             batch_size=training.batch_size,
             refresh_rounds=training.refresh_rounds,
             chunks=len(chunk_specs(job.model.parameters, False)),

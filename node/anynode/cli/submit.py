@@ -84,7 +84,7 @@ def submit(
 def _show(output: Output, job: Job) -> None:
     """Price, size and cost, known before anything is paid."""
     training, workers, pay = job.training, job.workers, job.pay
-    samples = training.batch_size * training.inner_steps * training.rounds
+    samples = training.batch_size * training.inner_steps_most * training.rounds
     most_wei = samples * workers.max_workers * pay.price_wei_per_sample
     output.table(
         ("of the job", "value"),

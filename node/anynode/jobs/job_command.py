@@ -71,7 +71,7 @@ def check(path: Path, as_json: bool) -> None:
         click.echo(json.dumps({"job_id": resolved.job_id, **resolved.to_canonical()}))
         return
     training = resolved.training
-    samples = training.rounds * training.inner_steps * training.batch_size * resolved.workers.max_workers
+    samples = training.rounds * training.inner_steps_most * training.batch_size * resolved.workers.max_workers
     click.echo(f"{path} is a valid job: {resolved.name}, {resolved.model.parameters} parameters")
     click.echo(f"id {resolved.job_id}")
     click.echo(f"cost at most {min(samples * resolved.pay.price_wei_per_sample, resolved.pay.budget_wei)} wei")

@@ -123,7 +123,8 @@ def _section(name: str, model: Any, chosen: dict[str, Any]) -> str:
     lines = [f"[{name}]"]
     fields = model.model_fields if issubclass(model, BaseModel) else {}
     for key, field in fields.items():
-        default = None if field.default is PydanticUndefined else field.default
+        default = field.get_default(call_default_factory=True, validated_data=chosen)
+        default = None if default is PydanticUndefined else default
         value = chosen.get(key, default)
         shown = f'"{value or ""}"' if value is None or isinstance(value, str) else repr(value)
         prefix = "" if key in chosen else "# "

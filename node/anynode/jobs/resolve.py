@@ -47,7 +47,7 @@ def resolve(path: Path, store: BlobStore) -> Job:
             f"the data set in {data_folder} is {data.hash[:16]}… and not the one that data.hash names; "
             "pack it again or change the hash"
         )
-    _check_fit(model.graph, data, file.training.batch_size, file.training.inner_steps)
+    _check_fit(model.graph, data, file.training.batch_size, file.training.inner_steps_most)
     pay = file.pay.to_pay()
     places = {name: model_folder / name for name in MODEL_FILES}
     places |= {name: data_folder / name for name in (DATA_FILE, *(shard.file for shard in data.manifest.shards))}
@@ -88,7 +88,7 @@ def open_job(job: Job, folder: Path) -> JobContent:
     listed = {*MODEL_FILES, DATA_FILE, *(shard.file for shard in data.manifest.shards)}
     if said != found or job.files.keys() != listed:
         raise RefusedError("the files of the job are not what its description says; do not take part in this job")
-    _check_fit(model.graph, data, job.training.batch_size, job.training.inner_steps)
+    _check_fit(model.graph, data, job.training.batch_size, job.training.inner_steps_most)
     return JobContent(model, data)
 
 

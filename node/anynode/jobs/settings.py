@@ -43,20 +43,57 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+INNER_STEPS_MAX = 10_000
+
+
+def _inner_steps(value: Any) -> Any:
+    if value != "auto" and (type(value) is not int or not 1 <= value <= INNER_STEPS_MAX):
+        raise ValueError(f'inner_steps is a number from 1 to {INNER_STEPS_MAX} or "auto"')
+    return value
+
+
+def _newcomer_steps(given: dict[str, Any]) -> int:
+    """A quarter of a round; where rounds differ in length, the shortest."""
+    steps = given.get("inner_steps", 1)
+    return int(given.get("inner_steps_min", 1)) if steps == "auto" else max(1, int(steps) // 4)
+
+
 class Training(Settings):
     """How the model is trained. The defaults are those measured in the protocol's table."""
 
-    batch_size: int = Field(ge=1, le=65_536, description="samples per inner step; the model's graph is traced for it")
-    inner_steps: int = Field(ge=1, le=10_000, description="inner steps of one worker in one round")
+    batch_size: int = Field(ge=1, le=65_536, description="samples per inner step; a multiple of the graph's batch")
+    inner_steps: Annotated[int | Literal["auto"], BeforeValidator(_inner_steps)] = Field(
+        description='inner steps of a round; 1 = average gradients, "auto" = as few as keep the line below 5 %'
+    )
+    inner_steps_min: int = Field(default=10, ge=2, le=INNER_STEPS_MAX, description='fewest inner steps of "auto"')
+    inner_steps_max: int = Field(default=50, ge=2, le=INNER_STEPS_MAX, description='most inner steps of "auto"')
+    newcomer_steps: int = Field(
+        default_factory=_newcomer_steps,
+        ge=1,
+        le=INNER_STEPS_MAX,
+        description="inner steps of a worker whose speed is not known yet; without it, a quarter of a round",
+    )
     rounds: int = Field(ge=1, le=1_000_000, description="rounds until the job is done")
-    learning_rate: Number = Field(gt=0, le=10, description="peak learning rate of the inner AdamW")
-    total_steps: int = Field(ge=1, le=10**9, description="steps over which the cosine schedule falls to its minimum")
+    optimizer: Literal["adamw", "adamw-fresh", "sgd"] = Field(
+        default="adamw", description="adamw starts from published moments, the others fresh in each round"
+    )
+    learning_rate: Number = Field(gt=0, le=10, description="peak learning rate of the inner optimizer")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="how the learning rate falls from its peak"
+    )
+    total_steps: int = Field(ge=1, le=10**9, description="steps over which the learning rate falls to its minimum")
     warmup_steps: int = Field(default=0, ge=0, le=10**9, description="steps of linear warm-up")
+    inner_warmup_steps: int = Field(
+        default=5, ge=0, le=INNER_STEPS_MAX, description="adamw-fresh: steps of linear warm-up in each round"
+    )
+    inner_momentum: Number = Field(default=0.9, ge=0, lt=1, description="sgd: momentum")
     min_lr_ratio: Number = Field(default=0.1, ge=0, le=1, description="last learning rate over the peak")
     beta1: Number = Field(default=0.9, ge=0, lt=1, description="decay of AdamW's first moment")
     beta2: Number = Field(default=0.99, ge=0, lt=1, description="decay of AdamW's second moment")
     eps: Number = Field(default=1e-8, gt=0, le=1, description="AdamW's epsilon")
-    weight_decay: Number = Field(default=0.1, ge=0, le=10, description="AdamW's decoupled weight decay")
+    weight_decay: Number = Field(
+        default=0.1, ge=0, le=10, description="decoupled weight decay of AdamW; SGD adds it to the gradient"
+    )
     clip_norm: Number = Field(
         default=1.0, ge=0, le=1e6, description="gradient norm of an inner step is clipped to it; 0 = off"
     )
@@ -79,7 +116,35 @@ class Training(Settings):
     def _consistent(self) -> Self:
         if self.warmup_steps > self.total_steps:
             raise ValueError("warmup_steps is more than total_steps; lower the one or raise the other")
+        if self.inner_steps_min > self.inner_steps_max:
+            raise ValueError("inner_steps_min is more than inner_steps_max; lower the one or raise the other")
+        if self.newcomer_steps > self.inner_steps_most:
+            raise ValueError("newcomer_steps is more than a round's inner steps; lower the one or raise the other")
+        if self.optimizer == "adamw-fresh" and self.averages_gradients:
+            raise ValueError('adamw-fresh needs inner_steps above 1; use optimizer "adamw" or "sgd"')
+        if self.optimizer == "adamw-fresh" and self.inner_warmup_steps > self.inner_steps_least:
+            raise ValueError("inner_warmup_steps is more than a round's inner steps; lower the one or raise the other")
         return self
+
+    @property
+    def averages_gradients(self) -> bool:
+        """Gradient mode: raw gradients are averaged and the optimizer's step is taken once, in the exact step."""
+        return self.inner_steps == 1
+
+    @property
+    def publishes_moments(self) -> bool:
+        """Whether updates carry Adam moments in refresh rounds, for the next rounds to start from."""
+        return self.optimizer == "adamw" and not self.averages_gradients
+
+    @property
+    def inner_steps_least(self) -> int:
+        """The inner steps of the shortest round that the job may have."""
+        return self.inner_steps_min if self.inner_steps == "auto" else self.inner_steps
+
+    @property
+    def inner_steps_most(self) -> int:
+        """The inner steps of the longest round that the job may have."""
+        return self.inner_steps_max if self.inner_steps == "auto" else self.inner_steps
 
 
 class Workers(Settings):

@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from anynode.blobs.store import BlobStore
 from anynode.data.pack import pack
@@ -55,7 +56,7 @@ def test_the_canonical_form_holds_no_float_and_comes_back_equal() -> None:
 
 def test_the_id_is_pinned() -> None:
     """A change of this value is a change of every job's id: raise ``version`` with it."""
-    assert some_job().job_id == "51dee5789cd12b81f7c86ffba4180da525de454bfd654beee7b56c4a5cd8126e"
+    assert some_job().job_id == "e9c09a1a0f7124b07bab1a9a41a1ee9f94931bdee0dfde3598efc0cba824d10f"
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -68,6 +69,35 @@ def test_any_number_survives_exactly(rate: float, momentum: float) -> None:
     assert again.job_id == job.job_id
 
 
+def test_the_mode_and_the_lengths_of_rounds_follow_from_the_settings() -> None:
+    gradients = some_job(inner_steps=1).training
+    assert gradients.averages_gradients and not gradients.publishes_moments and gradients.newcomer_steps == 1
+    fixed = some_job().training
+    assert fixed.publishes_moments and not fixed.averages_gradients
+    assert (fixed.newcomer_steps, fixed.inner_steps_least, fixed.inner_steps_most) == (5, 20, 20)
+    auto = some_job(inner_steps="auto", inner_steps_min=4, inner_steps_max=30).training
+    assert (auto.newcomer_steps, auto.inner_steps_least, auto.inner_steps_most) == (4, 4, 30)
+    assert not some_job(optimizer="sgd").training.publishes_moments
+    job = some_job(inner_steps="auto", optimizer="adamw-fresh")
+    assert Job.from_bytes(job.to_bytes()) == job
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"inner_steps": "many"}, 'a number from 1 to 10000 or "auto"'),
+        ({"inner_steps": 1, "optimizer": "adamw-fresh"}, "adamw-fresh needs inner_steps above 1"),
+        ({"inner_steps": 3, "optimizer": "adamw-fresh"}, "inner_warmup_steps is more than a round's inner steps"),
+        ({"inner_steps": "auto", "inner_steps_min": 60}, "inner_steps_min is more than inner_steps_max"),
+        ({"newcomer_steps": 30}, "newcomer_steps is more than a round's inner steps"),
+        ({"warmup_steps": 300}, "warmup_steps is more than total_steps"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(training: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        some_job(**training)
+
+
 HOSTILE: dict[str, tuple[tuple[str, ...], Any]] = {
     "unknown key": (("surprise",), 1),
     "unknown setting": (("training", "surprise"), 1),
@@ -75,6 +105,12 @@ HOSTILE: dict[str, tuple[tuple[str, ...], Any]] = {
     "text as int": (("training", "batch_size"), "8"),
     "huge int": (("training", "rounds"), 10**30),
     "zero": (("training", "inner_steps"), 0),
+    "too many inner steps": (("training", "inner_steps"), 10_001),
+    "a word for inner steps": (("training", "inner_steps"), "many"),
+    "bool for inner steps": (("training", "inner_steps"), True),
+    "another optimizer": (("training", "optimizer"), "lion"),
+    "another schedule": (("training", "schedule"), "step"),
+    "a newcomer's share above a round": (("training", "newcomer_steps"), 21),
     "NaN": (("training", "learning_rate"), "nan"),
     "infinity": (("training", "learning_rate"), "inf"),
     "another spelling": (("training", "learning_rate"), "2e-3"),
@@ -94,7 +130,7 @@ HOSTILE: dict[str, tuple[tuple[str, ...], Any]] = {
     "too much wei": (("pay", "budget_wei"), "9" * 39),
     "a name with a newline": (("name",), "a\nb"),
     "an empty name": (("name",), ""),
-    "another version": (("version",), 2),
+    "another version": (("version",), 1),
     "bool as version": (("version",), True),
     "root that is no hash": (("files", "data.json", "root"), "../" * 21 + "x"),
     "upper-case root": (("files", "data.json", "root"), "A" * 64),
@@ -141,7 +177,7 @@ def test_bytes_of_another_job_or_spelling_are_refused() -> None:
         Job.from_bytes(job.to_bytes(), job_id=some_job(rounds=11).job_id)
     with pytest.raises(RefusedError, match="canonical"):
         Job.from_bytes(json.dumps(job.to_canonical()).encode())
-    twice = job.to_bytes().replace(b'"version":1', b'"version":1,"version":1')
+    twice = job.to_bytes().replace(b'"version":2', b'"version":2,"version":2')
     with pytest.raises(RefusedError, match="canonical"):
         Job.from_bytes(twice)
 
@@ -166,6 +202,7 @@ def folder(tmp_path: Path) -> Path:
     }
     pack(rows, tmp_path / "data", validation_every=4)
     text = example("model", "data", 4).replace("inner_steps = 20", "inner_steps = 5")
+    text = text.replace("# newcomer_steps = 5", "# newcomer_steps = 1")
     (tmp_path / "job.toml").write_text(text)
     return tmp_path
 

@@ -74,7 +74,7 @@ class SignedWorld(World):
         self.rules = replace(
             self.rules,
             job=job.job_id,
-            inner_steps=job.training.inner_steps,
+            inner_steps=job.training.inner_steps_most,
             batch_size=job.training.batch_size,
             refresh_rounds=job.training.refresh_rounds,
             chunks=len(chunk_specs(job.model.parameters, False)),

@@ -46,6 +46,12 @@ if TYPE_CHECKING:
 @click.option(
     "--memory-gib", type=click.IntRange(min=1), default=16, show_default=True, help="Limit of training's memory."
 )
+@click.option(
+    "--steps-per-s-max",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="RATE",
+    help="Train no faster than this many steps a second. Default: as fast as the machine can.",
+)
 @reports
 def join(
     output: Output,
@@ -59,6 +65,7 @@ def join(
     host: str,
     folder: Path | None,
     memory_gib: int,
+    steps_per_s_max: float | None,
 ) -> None:
     """Take part in a job until it has finished or you press Ctrl-C.
 
@@ -91,6 +98,7 @@ def join(
         host=host,
         port=port,
         memory_limit_bytes=memory_gib << 30,
+        steps_per_s_max=steps_per_s_max,
         notify=_printer(output),
     )
     endings: list[Ending] = []

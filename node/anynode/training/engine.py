@@ -24,6 +24,7 @@ from anynode.jobs.job import JOB_BYTES_MAX, Job
 from anynode.jobs.weights import load_model, read_weights, write_tensors
 from anynode.training.inner import Report, Workload, work
 from anynode.training.messages import ApplySpec, Claim, Opening, Progress, ReduceSpec, WorkSpec
+from anynode.training.pace import paced
 from anynode.training.replay import replay
 from anynode_contracts.errors import RefusedError, UserError
 
@@ -33,8 +34,11 @@ JOB_FILE = "job.json"
 class Engine:
     """One job, its graph and data, and the store. It holds at most one state in memory, the one used last."""
 
-    def __init__(self, store: BlobStore, job: Job, graph: Graph, job_folder: Path) -> None:
+    def __init__(
+        self, store: BlobStore, job: Job, graph: Graph, job_folder: Path, steps_per_s_max: float | None = None
+    ) -> None:
         self._store, self._job, self._graph, self._job_folder = store, job, graph, job_folder
+        self._steps_per_s_max = steps_per_s_max
         self._held: tuple[str, State] | None = None
         self._commands: dict[str, Callable[[dict[str, Any], Report], dict[str, Any]]] = {
             "initial_state": self._initial_state,
@@ -55,7 +59,7 @@ class Engine:
         model = load_model(folder)
         if model.graph.identity != job.model.identity or model.graph.batch_size != job.training.batch_size:
             raise RefusedError(f"the model in {folder} is not the job's; fetch the job's files again")
-        return cls(BlobStore(Path(opening.store_folder)), job, model.graph, folder)
+        return cls(BlobStore(Path(opening.store_folder)), job, model.graph, folder, opening.limits.steps_per_s_max)
 
     def greeting(self) -> dict[str, Any]:
         return {
@@ -106,6 +110,7 @@ class Engine:
         spec = WorkSpec.from_json(body["spec"])
         limit_s = body.get("time_limit_s")
         state = self._state(spec.state_root)
+        report = paced(report, self._steps_per_s_max)
         return work(self._workload, state, spec, self._store.put, report=report, time_limit_s=limit_s).to_json()
 
     def _replay(self, body: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import MaxLen
+from annotated_types import Gt, MaxLen
 
 from anynode.training.fields import (
     ChunkIndex,
@@ -129,12 +129,13 @@ class Progress(Message):
 class Limits(Message):
     """``nice``: added to the priority number, so that networking is not starved. ``memory_limit_bytes``:
     private memory (RLIMIT_DATA, which counts heap and anonymous mappings but not the libraries' code).
-    ``network``: keep it.
+    ``network``: keep it. ``steps_per_s_max``: how fast it may train, None for as fast as it can.
     """
 
     nice: int = 5
     memory_limit_bytes: int = 16 << 30
     network: bool = False
+    steps_per_s_max: Annotated[float, Gt(0)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

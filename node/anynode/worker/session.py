@@ -59,6 +59,7 @@ class Session:
     host: str
     port: int
     memory_limit_bytes: int
+    steps_per_s_max: float | None
     notify: Notify
 
     async def run(self) -> Ending:
@@ -106,7 +107,7 @@ class Session:
         self._say("job", f"job {job.name} ({job.job_id[:16]}…): {job.model.parameters} parameters")
         await self._fetch_files(peer, link, job, home, place)
         self._say("load", "loading the model")
-        limits = Limits(memory_limit_bytes=self.memory_limit_bytes)
+        limits = Limits(memory_limit_bytes=self.memory_limit_bytes, steps_per_s_max=self.steps_per_s_max)
         settings = TrainerSettings(log_path=place.log_path, limits=limits)
         trainers = TrainerKeeper(home.store.folder, place.files, settings)
         worker = Worker(

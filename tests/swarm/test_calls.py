@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -137,6 +138,31 @@ async def test_a_handler_runs_for_few_at_a_time_and_a_full_queue_refuses(start_p
     assert highest == 2
 
 
+async def test_requests_one_after_the_other_share_a_stream_and_survive_its_end(start_peer: StartPeer) -> None:
+    server = await start_peer("server")
+    client = await start_peer("client", *server.addresses)
+    streams: set[asyncio.Task[None] | None] = set()
+
+    async def note(peer_id: str, request: bytes) -> bytes:
+        streams.add(asyncio.current_task())
+        if request == b"no":
+            raise RefusedError("this one is refused; send another")
+        return request
+
+    await server.serve("note", note, limit_bytes=10)
+    for request in (b"a", b"bc", b"", b"d"):
+        assert await client.call(server.peer_id, "note", request) == request
+    assert len(streams) == 1
+    with pytest.raises(RefusedError, match="this one is refused"):
+        await client.call(server.peer_id, "note", b"no")
+    assert await client.call(server.peer_id, "note", b"e") == b"e"
+    assert len(streams) == 2
+    for stream in streams - {None}:
+        stream.cancel()  # the server's side of it breaks off while the client keeps it for later
+    assert await client.call(server.peer_id, "note", b"f") == b"f"
+    assert len(streams) == 3
+
+
 async def test_timeouts_on_both_sides(start_peer: StartPeer) -> None:
     server = await start_peer("server")
     client = await start_peer("client", *server.addresses)
@@ -207,17 +233,20 @@ async def test_malformed_streams_are_refused_and_harm_nobody(start_peer: StartPe
     control: Control = client._control
 
     async def send(raw: bytes) -> bytes:
-        async with asyncio.timeout(30), control.open_stream(server.peer_id, "anynode/1/reverse") as (reader, writer):
-            writer.write(raw)
-            kind, size = HEADER.unpack(await reader.readexactly(HEADER.size))
-            assert kind == Kind.ERROR
-            return await reader.readexactly(size)
+        async with asyncio.timeout(30):
+            reader, writer = await control.open_stream(server.peer_id, "anynode/1/reverse")
+            with contextlib.closing(writer.transport):
+                writer.write(raw)
+                kind, size = HEADER.unpack(await reader.readexactly(HEADER.size))
+                assert kind == Kind.ERROR
+                return await reader.readexactly(size)
 
     assert b'"malformed"' in await send(HEADER.pack(77, 3) + b"abc")
     assert b'"malformed"' in await send(HEADER.pack(Kind.ANSWER, 3) + b"abc")
     assert b'"too-large"' in await send(HEADER.pack(Kind.REQUEST, FRAME_BYTES_MAX))
-    async with control.open_stream(server.peer_id, "anynode/1/reverse") as (_, writer):
-        writer.write(b"\x01\x00")  # and gone
+    _, writer = await control.open_stream(server.peer_id, "anynode/1/reverse")
+    writer.write(b"\x01\x00")
+    writer.close()  # and gone
     assert await client.call(server.peer_id, "reverse", b"ab") == b"ba"
 
 

@@ -65,13 +65,16 @@ class Control:
             answer = await _ask(stream, p2pd_pb2.Request(type=p2pd_pb2.Request.LIST_PEERS))
         return tuple(PeerID(peer.id).to_base58() for peer in answer.peers)
 
-    @contextlib.asynccontextmanager
-    async def open_stream(self, peer_id: str, protocol: str) -> AsyncIterator[Stream]:
-        """A stream to ``protocol`` of a peer, closed at the end of the context."""
+    async def open_stream(self, peer_id: str, protocol: str) -> Stream:
+        """A stream to ``protocol`` of a peer, for the caller to close with `close_stream`."""
         wanted = p2pd_pb2.StreamOpenRequest(peer=PeerID.from_base58(peer_id).to_bytes(), proto=[protocol])
-        async with self._session() as stream:
+        stream = await asyncio.open_unix_connection(self.path, limit=READ_BUFFER_BYTES)
+        try:
             await _ask(stream, p2pd_pb2.Request(type=p2pd_pb2.Request.STREAM_OPEN, streamOpen=wanted))
-            yield stream
+        except BaseException:
+            await close_stream(stream[1])
+            raise
+        return stream
 
     async def register(self, protocol: str, listener: Path) -> None:
         """From now on the daemon hands streams for ``protocol`` to the unix socket ``listener``."""

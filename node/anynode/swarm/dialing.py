@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from anynode.swarm.control import Control, DaemonRefusal, Stream
+from anynode.swarm.control import Control, DaemonRefusal, Stream, close_stream
 from anynode.swarm.frames import Code, Kind, PeerRefusedError, frame, parse_error, read_frame, short
 from anynode.swarm.hello import (
     HELLO_BYTES_MAX,
@@ -18,6 +19,7 @@ from anynode.swarm.hello import (
     protocol_name,
 )
 from anynode.swarm.reachability import libp2p_reason, nobody_reachable, parse_address, unreachable_peer
+from anynode.swarm.streams import StreamPool
 from anynode_contracts.errors import RefusedError, UnreachableError, UserError
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Dialer:
     a failure of our own daemon from one of the peer."""
 
     control: Control
+    streams: StreamPool
     ours: Hello
     daemon_ended: Callable[[], bool]
 
@@ -114,8 +117,14 @@ class Dialer:
 
     async def _exchange(self, peer_id: str, protocol: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
         try:
-            async with asyncio.timeout(timeout_s), self.control.open_stream(peer_id, protocol) as stream:
-                return await _request(stream, peer_id, request, limit_bytes)
+            async with asyncio.timeout(timeout_s):
+                kept = self.streams.kept(peer_id, protocol)
+                if kept is not None:
+                    # The peer may just have closed it; every request may be sent again without harm.
+                    with contextlib.suppress(OSError, EOFError):
+                        return await self._over(kept, peer_id, protocol, request, limit_bytes)
+                stream = await self.control.open_stream(peer_id, protocol)
+                return await self._over(stream, peer_id, protocol, request, limit_bytes)
         except TimeoutError as error:
             raise UnreachableError(
                 f"peer {short(peer_id)} did not answer {protocol} within {timeout_s:g} s; it may be busy or gone,"
@@ -123,6 +132,16 @@ class Dialer:
             ) from error
         except (OSError, EOFError) as error:
             raise self._broken_off(peer_id) from error
+
+    async def _over(self, stream: Stream, peer_id: str, protocol: str, request: bytes, limit_bytes: int) -> bytes:
+        """One request over a stream, which is kept if all went well."""
+        try:
+            answer = await _request(stream, peer_id, request, limit_bytes)
+        except BaseException:
+            await close_stream(stream[1])
+            raise
+        self.streams.give_back(peer_id, protocol, stream)
+        return answer
 
     def _broken_off(self, peer_id: str) -> UnreachableError:
         if self.daemon_ended():

@@ -1,4 +1,4 @@
-"""Framing on a stream: one request frame there, one answer or error frame back.
+"""Framing on a stream: a request frame there, an answer or error frame back, then the next request. An error ends it.
 
 A frame is a kind byte, the payload's length as four big-endian bytes, and the payload. The length is checked against
 the reader's limit before anything is read. An error frame's payload is canonical JSON with a code, one sentence and
@@ -94,6 +94,12 @@ def parse_error(payload: bytes, peer_id: str) -> PeerRefusedError:
 async def read_frame(reader: asyncio.StreamReader, *, limit_bytes: int) -> tuple[Kind, bytes]:
     """The next frame. Raises ``PeerRefusedError`` if it is malformed or its payload is over ``limit_bytes`` (error
     frames have their own limit), and ``EOFError`` if the stream ends before it does."""
+    kind, size = await read_header(reader, limit_bytes=limit_bytes)
+    return kind, await reader.readexactly(size)
+
+
+async def read_header(reader: asyncio.StreamReader, *, limit_bytes: int) -> tuple[Kind, int]:
+    """The kind of the next frame and the bytes of its payload, which follow. Raises as :func:`read_frame`."""
     number, size = HEADER.unpack(await reader.readexactly(HEADER.size))
     try:
         kind = Kind(number)
@@ -104,7 +110,7 @@ async def read_frame(reader: asyncio.StreamReader, *, limit_bytes: int) -> tuple
         raise PeerRefusedError(
             f"a message of {size} bytes is over the limit of {limit}; send it in smaller parts", code=Code.TOO_LARGE
         )
-    return kind, await reader.readexactly(size)
+    return kind, size
 
 
 def one_sentence(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 PEERS_MAX = 4096
@@ -46,12 +46,13 @@ class BusyError(Exception):
 @dataclass(slots=True)
 class _Queue:
     slots: asyncio.Semaphore
-    inside: int = 0
+    streams: int = 0
 
 
 class Gate:
-    """At most ``concurrency`` requests run at a time, ``per_peer`` of them for one peer; ``waiting_max`` more of
-    each peer wait their turn, and further ones are refused."""
+    """At most ``concurrency`` requests run at a time, ``per_peer`` of them for one peer. A peer has at most
+    ``per_peer + waiting_max`` streams here, each with one request that waits for its turn or none; further ones are
+    refused."""
 
     def __init__(self, *, concurrency: int, per_peer: int, waiting_max: int) -> None:
         self._slots = asyncio.Semaphore(concurrency)
@@ -59,17 +60,22 @@ class Gate:
         self._waiting_max = waiting_max
         self._peers: dict[str, _Queue] = {}
 
+    @contextlib.contextmanager
+    def presence(self, peer_id: str) -> Iterator[None]:
+        """A stream of a peer, for as long as it is open. Raises ``BusyError`` when it has too many."""
+        queue = self._peers.setdefault(peer_id, _Queue(asyncio.Semaphore(self._per_peer)))
+        if queue.streams >= self._per_peer + self._waiting_max:
+            raise BusyError
+        queue.streams += 1
+        try:
+            yield
+        finally:
+            queue.streams -= 1
+            if queue.streams == 0:
+                del self._peers[peer_id]
+
     @contextlib.asynccontextmanager
     async def turn(self, peer_id: str) -> AsyncIterator[None]:
-        """Wait for a turn. Raises ``BusyError`` instead of joining a full queue."""
-        queue = self._peers.setdefault(peer_id, _Queue(asyncio.Semaphore(self._per_peer)))
-        if queue.inside >= self._per_peer + self._waiting_max:
-            raise BusyError
-        queue.inside += 1
-        try:
-            async with queue.slots, self._slots:
-                yield
-        finally:
-            queue.inside -= 1
-            if queue.inside == 0:
-                del self._peers[peer_id]
+        """Wait for a turn. Only while the peer is present."""
+        async with self._peers[peer_id].slots, self._slots:
+            yield

@@ -26,6 +26,7 @@ from anynode.swarm.record_table import RecordTable
 from anynode.swarm.records import Record, RecordRules, Sign
 from anynode.swarm.service import Handler, Service
 from anynode.swarm.settings import DaemonSettings
+from anynode.swarm.streams import StreamPool
 from anynode_contracts.errors import UnreachableError, UserError, invariant
 
 CONNECT_TIMEOUT_S = 60.0
@@ -50,7 +51,8 @@ class Peer:
         self._hello = hello
         self._clock = clock
         self._control = Control(daemon.control_path)
-        self._dialer = Dialer(self._control, hello, daemon.ended.is_set)
+        self._streams = StreamPool()
+        self._dialer = Dialer(self._control, self._streams, hello, daemon.ended.is_set)
         self._acceptor = Acceptor(daemon.folder / "streams.sock")
         self._services: dict[str, Service] = {}
         self._records: RecordTable | None = None
@@ -110,6 +112,7 @@ class Peer:
             if self._records is not None:
                 records, self._records = self._records, None
                 await records.close()
+            await self._streams.close()
             await self._acceptor.close()
         finally:
             await self._daemon.close()

@@ -15,7 +15,7 @@ from anynode.swarm.frames import (
     PeerRefusedError,
     error_payload,
     frame,
-    read_frame,
+    read_header,
 )
 from anynode.swarm.limits import BusyError, Gate, RateLimiter
 from anynode_contracts.errors import StorageError, UserError, invariant
@@ -23,6 +23,7 @@ from anynode_contracts.errors import StorageError, UserError, invariant
 log = logging.getLogger(__name__)
 
 ERROR_LINGER_S = 10.0
+REQUEST_WAIT_S = 60.0
 BUSY_RETRY_S = 1.0
 
 Handler = Callable[[str, bytes], Awaitable[bytes]]
@@ -30,8 +31,8 @@ Handler = Callable[[str, bytes], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """``handler(peer_id, request) -> answer`` under its limits. ``timeout_s`` bounds reading the request together
-    with the handler's work, and then again the delivery of the answer."""
+    """``handler(peer_id, request) -> answer`` under its limits. ``timeout_s`` bounds reading the request, then
+    the handler's work, then the delivery of the answer."""
 
     name: str
     handler: Handler
@@ -41,17 +42,38 @@ class Service:
     timeout_s: float
 
     async def on_stream(self, peer_id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one incoming stream. Raises ``OSError`` or ``EOFError`` if it breaks off."""
+        """Answer the requests of one incoming stream, one after the other, until its caller closes it or one is
+        refused. Raises ``OSError`` or ``EOFError`` if it breaks off."""
+        writer.transport.set_write_buffer_limits(0)  # so that an answer is drained when the daemon has it
         try:
-            self._admit(peer_id)
-            async with self.gate.turn(peer_id):
-                answer = await self._read_and_respond(peer_id, reader)
-                _write(writer, Kind.ANSWER, answer)
-                await _until_closed(reader, self.timeout_s)
+            with self.gate.presence(peer_id):
+                while await self._serve_one(peer_id, reader, writer):
+                    pass
         except BusyError:
             await self._refuse(self._busy(), reader, writer)
         except PeerRefusedError as error:
             await self._refuse(error, reader, writer)
+
+    async def _serve_one(self, peer_id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer the next request. False when none came for a while: then the stream may go."""
+        try:
+            async with asyncio.timeout(REQUEST_WAIT_S):
+                kind, size = await read_header(reader, limit_bytes=self.limit_bytes)
+        except TimeoutError:
+            return False
+        if kind is not Kind.REQUEST:
+            raise PeerRefusedError("a request was expected; update AnyNode", code=Code.MALFORMED)
+        self._admit(peer_id)
+        async with self.gate.turn(peer_id):
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    request = await reader.readexactly(size)
+            except TimeoutError as error:
+                raise self._timed_out() from error
+            _write(writer, Kind.ANSWER, await self.respond(peer_id, request))
+            async with asyncio.timeout(self.timeout_s):  # the caller's time to take it
+                await writer.drain()
+        return True
 
     async def respond(self, peer_id: str, request: bytes) -> bytes:
         """Run the handler. Raises ``PeerRefusedError`` with one sentence, whatever went wrong in it."""
@@ -76,16 +98,6 @@ class Service:
             ) from error
         invariant(len(answer) <= FRAME_BYTES_MAX, f"an answer of {self.name} is over the frame limit")
         return answer
-
-    async def _read_and_respond(self, peer_id: str, reader: asyncio.StreamReader) -> bytes:
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                kind, request = await read_frame(reader, limit_bytes=self.limit_bytes)
-        except TimeoutError as error:
-            raise self._timed_out() from error
-        if kind is not Kind.REQUEST:
-            raise PeerRefusedError("a request was expected; update AnyNode", code=Code.MALFORMED)
-        return await self.respond(peer_id, request)
 
     def _admit(self, peer_id: str) -> None:
         wait_s = self.limiter.take(peer_id)

@@ -9,6 +9,8 @@ integers may be kernels.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,28 @@ def pairwise_sum(values: Tensor) -> float:
         half = summed.numel() // 2
         summed = summed[:half] + summed[half:]
     return float(summed[0])
+
+
+def whole_power(base: float, exponent: int) -> float:
+    """``base`` to a whole power at least 0 by squaring: products alone, where a library's ``pow`` may differ."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+def half_cosine(fraction: float) -> float:
+    """cos(π·fraction) for a fraction from 0 to 1, by its series: products and sums alone, as for ``whole_power``."""
+    invariant(0.0 <= fraction <= 1.0, "half_cosine takes a fraction")
+    mirrored = fraction > 0.5
+    angle = math.pi * (1.0 - fraction if mirrored else fraction)
+    square, value = angle * angle, 0.0
+    for order in range(24, 0, -2):
+        value = (1.0 + value) * -square / float(order * (order - 1))
+    return -(1.0 + value) if mirrored else 1.0 + value
 
 
 def block_max(blocks: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from anynode.exact.arithmetic import nesterov_
 from anynode.exact.layout import ChunkSpec, chunk_specs
@@ -54,19 +55,28 @@ def apply_round(
         return _numbered(state, 0, after)
     if refresh and not state.has_moments:
         state = replace(state, m=torch.zeros_like(state.params), v=torch.zeros_like(state.params))
-    left = iter(results)
-    for spec in chunk_specs(state.layout.values, refresh):
-        payload = next(left, None)
-        if payload is None:
-            raise RefusedError(f"the round's result for chunk {spec.index} is missing; fetch it from its reducer")
-        _apply_chunk(state, spec, payload, rules)
-    if next(left, None) is not None:
-        raise RefusedError("the round has more results than chunks; ask the coordinator for its records again")
+    for spec, values in averaged(results, chunk_specs(state.layout.values, refresh), rules.exchange):
+        _apply_chunk(state, spec, values, rules)
     return _numbered(state, steps_advance, after)
 
 
-def _apply_chunk(state: State, spec: ChunkSpec, payload: bytes, rules: OuterRules) -> None:
-    values = rules.exchange.codec(spec.section).parse(payload, spec.count).values()
+def averaged(
+    results: Iterable[bytes], specs: Sequence[ChunkSpec], rules: ExchangeRules
+) -> Iterator[tuple[ChunkSpec, Tensor]]:
+    """The round's results, checked and decoded one by one. Raises ``RefusedError`` when one is malformed, missing or
+    too many.
+    """
+    left = iter(results)
+    for spec in specs:
+        payload = next(left, None)
+        if payload is None:
+            raise RefusedError(f"the round's result for chunk {spec.index} is missing; fetch it from its reducer")
+        yield spec, rules.codec(spec.section).parse(payload, spec.count).values()
+    if next(left, None) is not None:
+        raise RefusedError("the round has more results than chunks; ask the coordinator for its records again")
+
+
+def _apply_chunk(state: State, spec: ChunkSpec, values: Tensor, rules: OuterRules) -> None:
     here = slice(spec.start, spec.start + spec.count)
     if spec.section == "delta":
         nesterov_(

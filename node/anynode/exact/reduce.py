@@ -4,15 +4,18 @@ contributions.
 Senders are taken in slot order. A delta is first clipped to a multiple of the lower median norm of the
 full-weight senders. Each sender's values (exact in float32) are multiplied by one float32 weight, samples ·
 clip / total samples, computed in float64, and added in float32. The mean delta, which is per step, is
-multiplied by the weighted mean of steps rounded down. Second moments travel as square roots: they are
-squared, averaged, and the root is taken again. The result is quantised once.
+multiplied by the weighted mean of steps rounded down. In gradient mode a delta is the mean gradient of its
+sender's samples: it is neither clipped nor multiplied, so that the mean is the gradient of all samples.
+Second moments travel as square roots: they are squared, averaged, and the root is taken again. The result
+is quantised once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,7 +23,7 @@ from torch import Tensor
 from anynode.exact.arithmetic import filled
 from anynode.exact.layout import ChunkSpec, Section
 from anynode.exact.quantise import VALUE_MAX, Codec, Quantised
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import RefusedError, invariant
 
 CLIP_MEMBERS_MIN = 3
 STEPS_MAX = 1_000_000
@@ -30,12 +33,13 @@ SAMPLES_MAX = 1 << 40
 @dataclass(frozen=True, slots=True)
 class ExchangeRules:
     """The job's settings of the exchange: ``bits`` and ``block`` of the codec, ``clip_multiple`` of the
-    median norm.
+    median norm; ``gradients``: a delta is a mean gradient (``inner_steps = 1``).
     """
 
     bits: int
     block: int
     clip_multiple: float = 4.0
+    gradients: bool = False
 
     def codec(self, section: Section) -> Codec:
         return Codec(self.bits, self.block, unsigned=section == "v")
@@ -69,17 +73,24 @@ def reduce_chunk(spec: ChunkSpec, contributions: Sequence[Contribution], rules: 
     members = [item for item in contributions if item.full_weight]
     total = sum(item.samples for item in members)
     clips = clip_factors({item.slot: parsed[item.slot] for item in members}, rules, spec.section)
-    mean = torch.zeros(spec.count, dtype=torch.float32)
-    for item in members:
-        values = parsed[item.slot].values()
-        if spec.section == "v":
-            values = values * values
-        mean.add_(values * filled(item.samples * clips[item.slot] / total, values))
-    if spec.section == "delta":
+    mean = weighted_mean(
+        (_contributed(parsed[item.slot], spec.section), item.samples * clips[item.slot] / total) for item in members
+    )
+    if spec.section == "delta" and not rules.gradients:
         mean.mul_(filled(float(steps_advance([(item.samples, item.steps) for item in members])), mean))
     elif spec.section == "v":
         mean = torch.sqrt(mean)
     return codec.encode(_bounded(mean))
+
+
+def weighted_mean(weighed: Iterable[tuple[Tensor, float]]) -> Tensor:
+    """The sum of vectors [values] of one type times their weights, added in the order given."""
+    mean: Tensor | None = None
+    for values, weight in weighed:
+        product = values * filled(weight, values)
+        mean = torch.zeros_like(product).add_(product) if mean is None else mean.add_(product)
+    invariant(mean is not None, "a mean has members")
+    return cast(Tensor, mean)
 
 
 def clip_factors(
@@ -88,7 +99,7 @@ def clip_factors(
     """By slot, the factor (at most 1) that brings a delta down to ``clip_multiple`` times the lower median
     norm.
     """
-    if section != "delta" or len(members) < CLIP_MEMBERS_MIN:
+    if section != "delta" or rules.gradients or len(members) < CLIP_MEMBERS_MIN:
         return dict.fromkeys(members, 1.0)
     norms = {slot: math.sqrt(quantised.norm_squared()) for slot, quantised in members.items()}
     limit = rules.clip_multiple * sorted(norms.values())[(len(norms) - 1) // 2]
@@ -111,6 +122,11 @@ def _parse(codec: Codec, item: Contribution, count: int) -> Quantised:
         return codec.parse(item.payload, count)
     except RefusedError as error:
         raise RefusedError(f"slot {item.slot}: {error}") from error
+
+
+def _contributed(quantised: Quantised, section: Section) -> Tensor:
+    values = quantised.values()
+    return values * values if section == "v" else values
 
 
 def _bounded(values: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 The manifest has kind "update", one chunk per ``ChunkSpec`` in order (see ``quantise`` for the bytes of a
 chunk), and the integers that place it as ``meta``. The "delta" section is (S_r - trained parameters) / steps,
-"m" and "v" the inner optimizer's first moment and the square root of its second.
+"m" and "v" the inner optimizer's first moment and the square root of its second. In gradient mode "delta" is the mean
+gradient of the worker's samples.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from anynode.blobs.manifest import ChunkRef, Manifest
 from anynode.exact.arithmetic import filled
 from anynode.exact.layout import ChunkSpec, chunk_specs
 from anynode.exact.reduce import ExchangeRules
+from anynode_contracts.errors import invariant
 
 KIND = "update"
 
@@ -34,6 +36,38 @@ class Trained:
     steps: int
     samples: int
 
+    @property
+    def values(self) -> int:
+        return self.params.numel()
+
+    def section(self, spec: ChunkSpec) -> Tensor:
+        """The values of one chunk."""
+        here = slice(spec.start, spec.start + spec.count)
+        if spec.section == "m":
+            return self.m[here]
+        if spec.section == "v":
+            return torch.sqrt(self.v[here])
+        moved = self.start[here] - self.params[here]
+        return moved / filled(float(self.steps), moved)
+
+
+@dataclass(frozen=True, slots=True)
+class MeanGradient:
+    """What gradient mode contributes: the mean ``gradient`` [values] over ``steps`` batches, ``samples`` in all."""
+
+    gradient: Tensor
+    steps: int
+    samples: int
+
+    @property
+    def values(self) -> int:
+        return self.gradient.numel()
+
+    def section(self, spec: ChunkSpec) -> Tensor:
+        """The values of one chunk."""
+        invariant(spec.section == "delta", "a gradient carries no moments")
+        return self.gradient[spec.start : spec.start + spec.count]
+
 
 @dataclass(frozen=True, slots=True)
 class UpdatePlace:
@@ -45,15 +79,17 @@ class UpdatePlace:
     refresh: bool
 
 
-def build_update(trained: Trained, place: UpdatePlace, rules: ExchangeRules, keep: Callable[[bytes], str]) -> Manifest:
+def build_update(
+    done: Trained | MeanGradient, place: UpdatePlace, rules: ExchangeRules, keep: Callable[[bytes], str]
+) -> Manifest:
     """Quantise and hand each payload to ``keep``, which returns its hash. Memory use is one chunk.
 
     Raises ``DivergedError`` when training left values that are not finite.
     """
-    values = trained.params.numel()
+    values = done.values
     chunks = []
     for spec in chunk_specs(values, place.refresh):
-        payload = rules.codec(spec.section).encode(_section(trained, spec))
+        payload = rules.codec(spec.section).encode(done.section(spec))
         chunks.append(ChunkRef(keep(payload), len(payload)))
     meta = {
         "job_id": place.job_id,
@@ -62,18 +98,8 @@ def build_update(trained: Trained, place: UpdatePlace, rules: ExchangeRules, kee
         "refresh": place.refresh,
         "bits": rules.bits,
         "block": rules.block,
-        "steps": trained.steps,
-        "samples": trained.samples,
+        "steps": done.steps,
+        "samples": done.samples,
         "values": values,
     }
     return Manifest(KIND, meta, tuple(chunks))
-
-
-def _section(trained: Trained, spec: ChunkSpec) -> Tensor:
-    here = slice(spec.start, spec.start + spec.count)
-    if spec.section == "m":
-        return trained.m[here]
-    if spec.section == "v":
-        return torch.sqrt(trained.v[here])
-    moved = trained.start[here] - trained.params[here]
-    return moved / filled(float(trained.steps), moved)

@@ -16,7 +16,7 @@ from anynode.data.dataset import DataSet
 from anynode.device.hardware import hardware_class
 from anynode.exact.arithmetic import require_ieee
 from anynode.exact.layout import chunk_specs
-from anynode.exact.outer import NextRound, OuterRules, apply_round
+from anynode.exact.outer import NextRound
 from anynode.exact.reduce import Contribution, reduce_chunk
 from anynode.exact.state import State
 from anynode.jobs.graph import Graph
@@ -26,6 +26,7 @@ from anynode.training.inner import Report, Workload, work
 from anynode.training.messages import ApplySpec, Claim, Opening, Progress, ReduceSpec, WorkSpec
 from anynode.training.pace import paced
 from anynode.training.replay import replay
+from anynode.training.rules import end_round, exchange_rules
 from anynode_contracts.errors import RefusedError, UserError
 
 JOB_FILE = "job.json"
@@ -126,18 +127,17 @@ class Engine:
             Contribution(item.slot, self._store.get(item.payload_hash), item.samples, item.steps, item.full_weight)
             for item in spec.contributions
         ]
-        result = reduce_chunk(chunks[spec.chunk_index], contributions, self._workload.exchange)
+        result = reduce_chunk(chunks[spec.chunk_index], contributions, exchange_rules(self._job.training))
         return {"result": self._store.put(result)}
 
     def _apply(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
         spec = ApplySpec.from_json(body["spec"])
         state = self._state(spec.state_root)
         self._held = None  # apply_round consumes it
-        training = self._job.training
-        after = apply_round(
+        after = end_round(
             state,
             self._results(spec, report) if spec.results else None,
-            OuterRules(training.outer_lr, training.outer_momentum, self._workload.exchange),
+            self._job.training,
             refresh=spec.refresh,
             steps_advance=spec.steps_advance,
             after=NextRound(spec.next_round, spec.cursor, spec.returned),

@@ -11,11 +11,11 @@ from torch import Tensor
 from anynode_contracts.canonical import canonical_json
 
 
-def state_fingerprint(params: Tensor, m: Tensor, v: Tensor) -> str:
-    """Of the three float32 vectors [values] of an inner state."""
-    hasher = blake3(b"anynode inner state\x00" + str(params.numel()).encode() + b"\x00")
-    for vector in (params, m, v):
-        hasher.update(vector.numpy().astype("<f4", copy=False).view(np.uint8).data)
+def state_fingerprint(*vectors: Tensor) -> str:
+    """Of the float32 vectors [values] of an inner state: parameters and what its optimizer remembers."""
+    hasher = blake3(b"anynode inner state\x00" + str(vectors[0].numel()).encode() + b"\x00")
+    for vector in vectors:
+        hasher.update(vector.cpu().numpy().astype("<f4", copy=False).view(np.uint8).data)
     return hasher.hexdigest()
 
 

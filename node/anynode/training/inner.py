@@ -8,42 +8,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from anynode.exact.quantise import DivergedError
-from anynode.exact.reduce import ExchangeRules
 from anynode.exact.state import State
-from anynode.exact.update import Trained, UpdatePlace, build_update
+from anynode.exact.update import UpdatePlace, build_update
 from anynode.jobs.settings import Training
-from anynode.training.adamw import FlatAdamW, learning_rate
 from anynode.training.fingerprint import InputFingerprint, state_fingerprint
+from anynode.training.gradients import BatchFunction, Gradients, LossFunction, Place
 from anynode.training.messages import Progress, WorkResult, WorkSpec
+from anynode.training.rules import exchange_rules
+from anynode.training.steps import GradientSum, LocalSteps, Steps
 from anynode.training.trace import TraceLeaf, trace_root
 from anynode_contracts.errors import RefusedError
 
-LossFunction = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-"""(parameters by name, batch columns by name) -> scalar loss, differentiable in the parameters."""
-BatchFunction = Callable[[Sequence[int]], Mapping[str, Tensor]]
-"""Sample numbers -> batch columns by name, in that order."""
 Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a job trains: its loss, where batches come from, and its settings."""
+    """What a job trains: its loss, where batches come from, its settings, and where forward and backward run."""
 
     loss: LossFunction
     batch_of: BatchFunction
     settings: Training
-
-    @property
-    def exchange(self) -> ExchangeRules:
-        chosen = self.settings
-        return ExchangeRules(chosen.bits, chosen.block, chosen.clip_multiple)
+    place: Place = field(default_factory=Place)
 
 
 class InnerRun:
@@ -54,14 +44,14 @@ class InnerRun:
     def __init__(self, workload: Workload, state: State, spec: WorkSpec) -> None:
         _check(workload.settings, state, spec)
         self._workload, self._state, self._spec = workload, state, spec
-        self._params = state.params.clone()
-        self._m = state.m.clone() if state.has_moments else torch.zeros_like(state.params)
-        self._v = state.v.clone() if state.has_moments else torch.zeros_like(state.params)
-        seen = state.step if state.has_moments else 0
-        self._optimizer = FlatAdamW(self._params, self._m, self._v, seen, workload.settings)
-        views = state.layout.views(self._params)
-        self._leaves = {name: view.detach().requires_grad_() for name, view in views.items()}
-        self._gradient = torch.empty_like(self._params)
+        place, settings = workload.place, workload.settings
+        params = state.params.to(place.device, copy=True)
+        gradients = Gradients(workload.loss, state.layout, params, place)
+        self._steps: Steps
+        if settings.averages_gradients:
+            self._steps = GradientSum(gradients)
+        else:
+            self._steps = LocalSteps(gradients, params, state, settings)
         self.steps_done = 0
         self.losses: list[float] = []
 
@@ -69,19 +59,18 @@ class InnerRun:
         """Train segment by segment and yield the leaf of each; stops after the first step that is out of
         time.
         """
-        before = state_fingerprint(self._params, self._m, self._v)
+        before = state_fingerprint(*self._steps.vectors)
         number = 0
         stopped = False
         while self.steps_done < self._spec.steps and not stopped:
             first, inputs = self.steps_done, InputFingerprint()
-            rates = []
             while self.steps_done < min(first + self._workload.settings.segment_steps, self._spec.steps):
-                rates.append(self._step(inputs))
+                self._step(inputs)
                 report(Progress(self.steps_done, self._spec.steps, self.losses[-1]))
                 stopped = out_of_time()
                 if stopped:
                     break
-            after = state_fingerprint(self._params, self._m, self._v)
+            after = state_fingerprint(*self._steps.vectors)
             yield TraceLeaf(
                 segment=number,
                 first_step=first,
@@ -89,7 +78,7 @@ class InnerRun:
                 before=before,
                 after=after,
                 inputs=inputs.hexdigest(),
-                rates=tuple(rate.hex() for rate in rates),
+                rates=tuple(rate.hex() for rate in self._steps.rates[first:]),
             )
             before, number = after, number + 1
 
@@ -103,43 +92,25 @@ class InnerRun:
 
     def update_root(self, keep: Callable[[bytes], str]) -> str:
         """Build the update, handing payloads and the manifest to ``keep``, and return its root."""
-        trained = Trained(
-            self._state.params, self._params, self._m, self._v, steps=self.steps_done, samples=self.samples
-        )
         spec = self._spec
         place = UpdatePlace(spec.job_id, spec.round, spec.slot, spec.refresh)
-        manifest = build_update(trained, place, self._workload.exchange, keep)
+        done = self._steps.outcome(self.steps_done, self.samples)
+        manifest = build_update(done, place, exchange_rules(self._workload.settings), keep)
         return keep(manifest.to_bytes())
 
-    def _step(self, inputs: InputFingerprint) -> float:
+    def _step(self, inputs: InputFingerprint) -> None:
         size = self._workload.settings.batch_size
         start = self.steps_done * size
         batch = self._workload.batch_of(self._spec.indices[start : start + size])
         inputs.add(batch)
-        loss = self._workload.loss(self._leaves, batch)
-        value = float(loss.detach())
+        value = self._steps.take(batch, size)
         if not math.isfinite(value):
             raise DivergedError(
                 f"training diverged in round {self._spec.round}, inner step {self.steps_done} (the loss is {value}); "
                 "submit the job again with a lower learning rate"
             )
-        gradients = self._gradients(loss)
-        torch.cat([gradient.reshape(-1) for gradient in gradients], out=self._gradient)
-        rate = learning_rate(self._workload.settings, self._state.step + self.steps_done)
-        with torch.no_grad():
-            self._optimizer.step(self._gradient, rate)
         self.steps_done += 1
         self.losses.append(value)
-        return rate
-
-    def _gradients(self, loss: Tensor) -> tuple[Tensor, ...]:
-        """A stranger's graph can pass every check forward and still have no gradient for its values."""
-        try:
-            return torch.autograd.grad(loss, list(self._leaves.values()), materialize_grads=True)
-        except RuntimeError as error:
-            raise RefusedError(
-                "the job's model has no gradient for this batch; do not take part in this job"
-            ) from error
 
 
 def work(

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from anynode.exact.layout import chunk_specs, refresh_due
-from anynode.exact.outer import NextRound, OuterRules, apply_round
+from anynode.exact.outer import NextRound
 from anynode.exact.reduce import Contribution, reduce_chunk, steps_advance
 from anynode.exact.state import State
 from anynode.jobs.settings import Training
 from anynode.training.inner import Workload, work
 from anynode.training.messages import WorkResult, WorkSpec
+from anynode.training.rules import end_round, exchange_rules
 from anynode_contracts.canonical import hash_hex
 
 JOB_ID = "ab" * 32
@@ -76,11 +77,12 @@ class MemoryStore:
         return digest
 
 
-def one_round(task: Workload, state: State, workers: int) -> State:
+def one_round(task: Workload, state: State, workers: int, steps: int = STEPS) -> State:
     """What ``workers`` and their reducers do in one round."""
     store = MemoryStore()
-    refresh = refresh_due(state.round, task.settings.refresh_rounds, state.has_moments)
-    results = [work(task, state, spec_of(state, slot, refresh=refresh), store.keep) for slot in range(workers)]
+    settings = task.settings
+    refresh = settings.publishes_moments and refresh_due(state.round, settings.refresh_rounds, state.has_moments)
+    results = [work(task, state, spec_of(state, slot, steps, refresh=refresh), store.keep) for slot in range(workers)]
     updates = [chunks_of(result, store) for result in results]
     averaged = []
     for spec in chunk_specs(state.layout.values, refresh):
@@ -88,11 +90,10 @@ def one_round(task: Workload, state: State, workers: int) -> State:
             Contribution(slot, update[spec.index], result.samples, result.steps)
             for slot, (update, result) in enumerate(zip(updates, results, strict=True))
         ]
-        averaged.append(reduce_chunk(spec, items, task.exchange))
-    rules = OuterRules(task.settings.outer_lr, task.settings.outer_momentum, task.exchange)
+        averaged.append(reduce_chunk(spec, items, exchange_rules(task.settings)))
     advance = steps_advance([(result.samples, result.steps) for result in results])
     after = NextRound(state.round + 1, state.cursor + sum(result.samples for result in results), ())
-    return apply_round(state, averaged, rules, refresh=refresh, steps_advance=advance, after=after)
+    return end_round(state, averaged, task.settings, refresh=refresh, steps_advance=advance, after=after)
 
 
 def chunks_of(result: WorkResult, store: MemoryStore) -> list[bytes]:

@@ -1,0 +1,72 @@
+"""What a worker does with a batch: a step of its inner optimizer or, in gradient mode, add its gradient up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from anynode.exact.state import State
+from anynode.exact.update import MeanGradient, Trained
+from anynode.jobs.settings import Training
+from anynode.training.gradients import Gradients
+from anynode.training.optimizers import inner_optimizer
+from anynode.training.schedule import inner_warmup, learning_rate
+
+
+class Steps(Protocol):
+    """Batch after batch from one state. ``vectors`` [values] are all that changes; ``rates`` the rates used so far."""
+
+    @property
+    def vectors(self) -> tuple[Tensor, ...]: ...
+
+    rates: list[float]
+
+    def take(self, batch: Mapping[str, Tensor], micro_batch: int) -> float:
+        """Use one batch and give its loss."""
+
+    def outcome(self, steps: int, samples: int) -> Trained | MeanGradient:
+        """What the update is made of."""
+
+
+class LocalSteps:
+    """Steps of the inner optimizer, which starts from what the state publishes, at the state's learning rate."""
+
+    def __init__(self, gradients: Gradients, params: Tensor, state: State, settings: Training) -> None:
+        self._gradients, self._params, self._state, self._settings = gradients, params, state, settings
+        self._optimizer = inner_optimizer(params, state, settings)
+        self.vectors = (params, *self._optimizer.vectors)
+        self.rates: list[float] = []
+
+    def take(self, batch: Mapping[str, Tensor], micro_batch: int) -> float:
+        loss = self._gradients.mean(batch, micro_batch)
+        number = len(self.rates)
+        rate = learning_rate(self._settings, self._state.step + number) * inner_warmup(self._settings, number)
+        self._optimizer.step(self._gradients.flat, rate)
+        self.rates.append(rate)
+        return loss
+
+    def outcome(self, steps: int, samples: int) -> Trained:
+        moments = self._optimizer.vectors if self._settings.publishes_moments else (torch.empty(0), torch.empty(0))
+        params, m, v = (vector.cpu() for vector in (self._params, *moments))
+        return Trained(self._state.params, params, m, v, steps=steps, samples=samples)
+
+
+class GradientSum:
+    """The sum of the batches' mean gradients, all at the state's parameters."""
+
+    def __init__(self, gradients: Gradients) -> None:
+        self._gradients = gradients
+        self._sum = torch.zeros_like(gradients.flat)
+        self.vectors = (self._sum,)
+        self.rates: list[float] = []
+
+    def take(self, batch: Mapping[str, Tensor], micro_batch: int) -> float:
+        loss = self._gradients.mean(batch, micro_batch)
+        self._sum.add_(self._gradients.flat)
+        return loss
+
+    def outcome(self, steps: int, samples: int) -> MeanGradient:
+        return MeanGradient(self._sum.cpu() / float(steps), steps=steps, samples=samples)

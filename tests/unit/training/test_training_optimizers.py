@@ -1,0 +1,86 @@
+"""The inner optimizers beside those of torch, from the same moments; schedules and warm-ups."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from line_job import initial_state, workload
+from torch import Tensor
+
+from anynode.exact.state import State
+from anynode.jobs.settings import Training
+from anynode.training.optimizers import inner_optimizer
+from anynode.training.schedule import inner_warmup, learning_rate
+
+STEPS = 20
+
+
+def gradient(step: int, values: int) -> Tensor:
+    """Small ones, and every third one so large that it is clipped."""
+    return torch.cos(torch.arange(values) * 0.37 + step) * (0.01 if step % 3 else 1.0)
+
+
+def state_with_moments(step: int) -> State:
+    plain = initial_state()
+    m = torch.sin(torch.arange(plain.layout.values) * 0.11) * 0.01
+    v = torch.cos(torch.arange(plain.layout.values) * 0.07) ** 2 * 0.001
+    return State(plain.job_id, plain.layout, plain.params, plain.momentum, m, v, step=step)
+
+
+def theirs(settings: Training, params: Tensor, state: State) -> torch.optim.Optimizer:
+    """PyTorch's optimizer as it would be had it seen what the state says."""
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD([params], momentum=settings.inner_momentum, weight_decay=settings.weight_decay)
+    betas = (settings.beta1, settings.beta2)
+    made = torch.optim.AdamW([params], betas=betas, eps=settings.eps, weight_decay=settings.weight_decay)
+    if settings.optimizer == "adamw":
+        seen = {"step": torch.tensor(float(state.step)), "exp_avg": state.m.clone(), "exp_avg_sq": state.v.clone()}
+        made.state[params].update(seen)
+    return made
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw-fresh", "sgd"])
+def test_it_is_the_optimizer_of_torch(optimizer: str, clip_norm: float) -> None:
+    settings = workload(optimizer=optimizer, weight_decay=0.1, clip_norm=clip_norm).settings
+    state = state_with_moments(40)
+    ours, other = state.params.clone(), state.params.clone().requires_grad_()
+    mine, reference = inner_optimizer(ours, state, settings), theirs(settings, other, state)
+    for step in range(STEPS):
+        slope, rate = gradient(step, ours.numel()), 0.01 / (step + 1)
+        other.grad = slope.clone()
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_([other], clip_norm)
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+        mine.step(slope, rate)
+    assert torch.allclose(ours, other.detach(), rtol=1e-5, atol=1e-7)
+    assert state.m.equal(state_with_moments(40).m), "the state itself is not written to"
+
+
+def test_without_published_moments_adamw_starts_at_zero() -> None:
+    settings = workload().settings
+    assert all(not vector.any() for vector in inner_optimizer(torch.ones(3), initial_state(), settings).vectors)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_the_rate_warms_up_and_follows_its_schedule(schedule: str) -> None:
+    settings = workload(schedule=schedule, warmup_steps=10, total_steps=100, min_lr_ratio=0.1).settings
+    rates = [learning_rate(settings, step) for step in range(120)]
+    assert rates[:10] == sorted(rates[:10]) and rates[0] == pytest.approx(0.002, rel=1e-3)
+    for step in range(10, 120):
+        gone = min(step, 100) / 100
+        left = {
+            "cosine": 0.1 + 0.9 * (1 + math.cos(math.pi * gone)) / 2,
+            "linear": 1.0 - 0.9 * gone,
+            "constant": 1.0,
+        }[schedule]
+        assert rates[step] == pytest.approx(0.02 * left, rel=1e-12)
+
+
+def test_a_fresh_optimizer_warms_up_in_each_round() -> None:
+    settings = workload(optimizer="adamw-fresh", inner_warmup_steps=4).settings
+    assert [inner_warmup(settings, step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert inner_warmup(workload(inner_warmup_steps=4).settings, 0) == 1.0

@@ -33,7 +33,7 @@ class Cheat(Worker):
         leaves = tuple(self._claimed(spec, honest.leaves[0]))
         self._leaves[spec.round] = leaves
         samples = len(spec.indices)
-        done = WorkDone(spec.round, spec.state_root, spec.steps, samples, root, trace_root(leaves))
+        done = WorkDone(spec.round, spec.state_root, spec.steps, samples, batch, root, trace_root(leaves))
         await self._driver().feed(done)
 
     def _noise(self, spec: WorkSpec, honest_root: str) -> str:

@@ -190,21 +190,23 @@ class World:
             case effects.StartWork():
                 slow_s = self.random.uniform(1.0, 8.0)
                 root = digest("update", effect.open.state_root, effect.slot, peer.cheats)
-                work = messages.WorkDone(effect.open.round, effect.open.state_root, 4, 8, root, digest("trace", root))
+                work = messages.WorkDone(
+                    effect.open.round, effect.open.state_root, 4, 8, 2, root, digest("trace", root)
+                )
                 self._later(peer, slow_s, messages.Failed(f"work {work.round}") if self._fails() else work)
             case effects.Deliver():
                 self._deliver(peer, effect)
             case effects.Acknowledge():
                 d = effect.delivery
                 receipt = messages.DeliveryReceipt(
-                    "delivery_receipt", peer.name, d.round, d.attempt, d.chunk, d.slot, d.payload
+                    "delivery_receipt", peer.name, d.round, d.attempt, d.slot, d.reducer, d.chunks, d.payloads
                 )
                 self._send(d.node, receipt)
             case effects.Reduce():
                 updates = [c.update_root for c in effect.seal.commitments if c.slot in effect.senders]
                 result = digest("reduced", effect.chunk, updates)
                 peer.results.add(result)
-                done = messages.Reduced(effect.open.round, effect.assign.attempt, effect.chunk, effect.senders, result)
+                done = messages.Reduced(effect.open.round, effect.chunk, effect.senders, result)
                 self._later(peer, delay_s, done)
             case effects.FetchResult():
                 self._fetch_result(peer, effect, delay_s)
@@ -231,19 +233,20 @@ class World:
         if state.open is None:
             return
         to = state.open.members[effect.to_slot].node
+        payloads = tuple(digest(effect.update_root, chunk) for chunk in effect.chunks)
         header = messages.Delivery(
-            "delivery", peer.name, effect.round, effect.attempt, effect.chunk, effect.slot, effect.update_root
+            "delivery", peer.name, effect.round, effect.attempt, effect.slot, effect.for_slot, effect.chunks, payloads
         )
         self._send(to, header)
         # The shell's call times out when no receipt comes back; the core then asks again.
-        self._later(peer, 2.0, messages.Failed(f"deliver {effect.chunk} {effect.to_slot}"))
+        self._later(peer, 2.0, messages.Failed(member.delivery_key(effect)))
 
     def _fetch_result(self, peer: Peer, effect: effects.FetchResult, delay_s: float) -> None:
         done = effect.done
         if self._fails() or not self.peers[done.node].up:
-            self._later(peer, delay_s, messages.Failed(f"fetch {done.round} {done.chunk} {done.slot}"))
+            self._later(peer, delay_s, messages.Failed(coordinator.fetch_key(done)))
         else:
-            self._later(peer, delay_s, messages.ResultFetched(done.round, done.attempt, done.chunk, done.result))
+            self._later(peer, delay_s, messages.ResultFetched(done))
 
     def _apply_result(self, peer: Peer, effect: effects.Apply, delay_s: float) -> None:
         result = effect.result

@@ -184,9 +184,9 @@ class JobRun:
                 await self.driver.feed(await self._replayer.replay(effect))
             case FetchResult():
                 source = effect.open.members[effect.done.slot].peer
-                await fetch_payload(self._peer, self.store, effect.done.result, [source])
-                done = effect.done
-                await self.driver.feed(ResultFetched(done.round, done.attempt, done.chunk, done.result))
+                for average in effect.done.averages:
+                    await fetch_payload(self._peer, self.store, average.result, [source])
+                await self.driver.feed(ResultFetched(effect.done))
             case Apply():
                 await self._apply(effect)
             case DrawAudits():
@@ -296,7 +296,7 @@ def failure_key(effect: CoordinatorEffect) -> str:
         case Replay():
             return f"replay {effect.open.round} {effect.slot}"
         case FetchResult():
-            return f"fetch {effect.done.round} {effect.done.chunk} {effect.done.slot}"
+            return coordinator.fetch_key(effect.done)
         case Apply():
             return f"apply {effect.result.round}"
         case DrawAudits():

@@ -17,11 +17,10 @@ from anynode.jobs.job import Job
 from anynode.rounds.books import close_books, counted_samples
 from anynode.rounds.deal import deal, take, work_seed
 from anynode.rounds.ids import Range
-from anynode.rounds.messages import PROTOCOL, ChunkDone, StateReport
+from anynode.rounds.messages import PROTOCOL, Average, ChunkDone, StateReport
 from anynode.rounds.records import (
     Assign,
     Begin,
-    ChunkResult,
     Close,
     Finish,
     Open,
@@ -172,7 +171,7 @@ class _Reader:
         nodes = {item.slot: item.node for item in _of_round(self.seal, assign.round, record).commitments}
         placed = [*assign.accepted, *(item.slot for item in assign.rejected), *assign.weightless]
         _require(sorted(placed) == sorted(nodes), record, "does not place every commitment exactly once")
-        _require(all(item.slot in assign.accepted for item in assign.reducers), record, "lets a stranger reduce")
+        self._check_reducers(assign, opened, record)
         specs = chunk_specs(self.job.model.parameters, opened.refresh)
         chunks = [item.chunk for item in assign.reducers]
         _require(chunks in ([], [spec.index for spec in specs]), record, "does not assign every chunk exactly once")
@@ -188,6 +187,13 @@ class _Reader:
         proven = {slot for slot in standing if opened.members[slot].proven}
         weights = proven <= set(assign.accepted) and (not proven or proven == set(assign.accepted))
         _require(weights, record, "gives weight to a newcomer beside proven members")
+
+    def _check_reducers(self, assign: Assign, opened: Open, record: Record) -> None:
+        """Those who reduce or witness are accepted and can be reached; a reducer has one witness, if it can another."""
+        able = {slot for slot in assign.accepted if opened.members[slot].reduces}
+        _require(all(item.slot in assign.accepted for item in assign.reducers), record, "lets a stranger reduce")
+        both = {slot for item in assign.reducers for slot in (item.slot, item.witness)}
+        _require(both <= able, record, "lets a member reduce or witness that does not, or that has no weight")
 
     def _note_assign(self, assign: Assign) -> None:
         nodes = {item.slot: item.node for item in self.seal.commitments} if self.seal else {}
@@ -208,24 +214,30 @@ class _Reader:
             _require(entry.attempt <= assign.attempt, record, "holds a chunk of an attempt that was not made")
             fits = bool(entry.senders) and entry.senders == tuple(sorted(set(entry.senders) & set(assign.accepted)))
             _require(fits, record, "averages an update that was not accepted, or one twice")
-            self._check_reduction(entry, opened)
+        self._check_reductions(result, opened, record)
         books = close_books(opened, seal, result.chunks)
         fits = (result.steps, result.cursor, result.returned) == (books.steps, books.cursor, books.returned)
         _require(fits, record, "counts other steps or samples than were included")
 
-    def _check_reduction(self, entry: ChunkResult, opened: Open) -> None:
-        node = opened.members[entry.reducer].node
-        done = ChunkDone(
-            kind="chunk_done",
-            node=node,
-            round=opened.round,
-            attempt=entry.attempt,
-            chunk=entry.chunk,
-            slot=entry.reducer,
-            senders=entry.senders,
-            result=entry.result,
-        )
-        check(self.domain, statement(self.job.job_id, done), entry.signature, node)
+    def _check_reductions(self, result: Result, opened: Open, record: Record) -> None:
+        """Each chunk is covered by one signature, the one of its reducer."""
+        entries = {entry.chunk: entry for entry in result.chunks}
+        covered = [chunk for reduction in result.reductions for chunk in reduction.chunks]
+        _require(sorted(covered) == sorted(entries), record, "does not cover every chunk with one signature")
+        for reduction in result.reductions:
+            of_one = [entries[chunk] for chunk in reduction.chunks]
+            fits = all((e.reducer, e.attempt) == (reduction.reducer, reduction.attempt) for e in of_one)
+            _require(fits, record, "covers a chunk with another reducer's signature")
+            node = opened.members[reduction.reducer].node
+            done = ChunkDone(
+                kind="chunk_done",
+                node=node,
+                round=opened.round,
+                attempt=reduction.attempt,
+                slot=reduction.reducer,
+                averages=tuple(Average(entry.chunk, entry.senders, entry.result) for entry in of_one),
+            )
+            check(self.domain, statement(self.job.job_id, done), reduction.signature, node)
 
     def _close(self, close: Close, record: Record) -> None:
         opened, seal = _of_round(self.opened, close.round, record), _of_round(self.seal, close.round, record)

@@ -61,6 +61,7 @@ from anynode.rounds.records import (
     Reason,
     Record,
     Reducer,
+    Reduction,
     Report,
     Result,
     Seal,
@@ -105,6 +106,7 @@ class Node:
     peer: str
     hardware: str
     code_version: str = ""
+    reduces: bool = True
     seen_at: float = 0.0
     state_round: int = -1
     joined: bool = False
@@ -147,7 +149,7 @@ class State:
     commitments: Mapping[int, Commitment] = field(default_factory=dict)
     replayed: Mapping[int, Replayed] = field(default_factory=dict)
     done: Mapping[int, ChunkDone] = field(default_factory=dict)
-    fetched: Mapping[int, ChunkResult] = field(default_factory=dict)
+    fetched: frozenset[int] = frozenset()
     applied_root: str = ""
     reports: Mapping[str, StateReport] = field(default_factory=dict)
     audits: Mapping[int, Audit] = field(default_factory=dict)
@@ -221,6 +223,7 @@ def _join(state: State, join: Join, now: float) -> Step:
         peer=join.peer,
         hardware=join.hardware,
         code_version=join.code_version,
+        reduces=join.reduces,
         seen_at=now,
         joined=True,
     )
@@ -253,25 +256,36 @@ def _chunk_done(state: State, done: ChunkDone) -> State:
     assign, opened = state.assign, state.open
     if state.phase is not Phase.EXCHANGING or assign is None or opened is None or done.round != opened.round:
         return state
-    reducer = {item.chunk: item.slot for item in assign.reducers}.get(done.chunk)
+    reducers = {item.chunk: item.slot for item in assign.reducers}
+    accepted = set(assign.accepted)
     honest_form = (
-        reducer == done.slot
+        done.slot < len(opened.members)
         and opened.members[done.slot].node == done.node
-        and bool(done.senders)
-        and tuple(sorted(set(done.senders))) == done.senders
-        and set(done.senders) <= set(assign.accepted)
+        and done.attempt <= assign.attempt
+        and len(set(done.chunks)) == len(done.chunks)
+        and all(reducers.get(chunk) == done.slot for chunk in done.chunks)
+        and all(_is_set_of(item.senders, accepted) for item in done.averages)
     )
-    if not honest_form or done.chunk in state.fetched:
+    if not honest_form or not state.fetched.isdisjoint(done.chunks):
         return state
-    return replace(state, done={**state.done, done.chunk: done})
+    return replace(state, done=_without(state.done, done.chunks) | dict.fromkeys(done.chunks, done))
+
+
+def _is_set_of(senders: tuple[int, ...], accepted: set[int]) -> bool:
+    return bool(senders) and tuple(sorted(set(senders))) == senders and accepted.issuperset(senders)
+
+
+def _without(done: Mapping[int, ChunkDone], chunks: tuple[int, ...]) -> dict[int, ChunkDone]:
+    """What reducers have said, without every message that speaks of one of these chunks: its signature covers all."""
+    gone = {chunk for other in chunks if other in done for chunk in done[other].chunks}
+    return {chunk: item for chunk, item in done.items() if chunk not in gone}
 
 
 def _result_fetched(state: State, fetched: ResultFetched) -> State:
-    done = state.done.get(fetched.chunk)
-    if state.phase is not Phase.EXCHANGING or done is None or done.result != fetched.result:
+    done = fetched.done
+    if state.phase is not Phase.EXCHANGING or any(state.done.get(chunk) != done for chunk in done.chunks):
         return state
-    entry = ChunkResult(done.chunk, done.attempt, done.slot, done.senders, done.result, done.signature)
-    return replace(state, fetched={**state.fetched, done.chunk: entry})
+    return replace(state, fetched=state.fetched.union(done.chunks))
 
 
 def _replayed(state: State, replayed: Replayed) -> State:
@@ -337,7 +351,7 @@ def _advance_waiting(state: State, now: float) -> Step:
 def _opening(state: State, ready: list[str], beacon: str) -> Open:
     rules = state.rules
     members = tuple(
-        Member(slot, name, node.peer, node.hardware, rules.inner_steps, node.proven)
+        Member(slot, name, node.peer, node.hardware, rules.inner_steps, node.proven, node.reduces)
         for slot, (name, node) in enumerate((name, state.nodes[name]) for name in ready)
     )
     samples = [member.quota_steps * rules.batch_size for member in members]
@@ -352,6 +366,7 @@ def _opening(state: State, ready: list[str], beacon: str) -> Open:
         ranges=deal(pool, samples, work_seed(rules.job, state.round, beacon)),
         cursor=cursor,
         returned=returned,
+        inner_steps=rules.inner_steps,
         work_s=rules.work_s,
         exchange_s=rules.exchange_s,
     )
@@ -375,6 +390,7 @@ def _advance_working(state: State, now: float) -> Step:
             node=item.node,
             steps=item.steps,
             samples=item.samples,
+            micro_batch=item.micro_batch,
             update_root=item.update_root,
             trace_root=item.trace_root,
             hardware=item.hardware,
@@ -433,50 +449,69 @@ def _assign(
 ) -> Step:
     opened = _present(state.open)
     attempt = 0 if state.assign is None else state.assign.attempt + 1
-    able = [slot for slot in accepted if _alive(state, opened.members[slot].node, now)]
+    able = _able_to_reduce(state, accepted, now)
     rules = state.rules
     count = rules.chunks_on_refresh if opened.refresh else rules.chunks
-    kept = {} if state.assign is None else {item.chunk: item.slot for item in state.assign.reducers}
+    kept = {} if state.assign is None else {item.chunk: item for item in state.assign.reducers}
     first = int(work_seed(rules.job, opened.round, opened.beacon)[:8], 16) + attempt
     reducers = tuple(
-        Reducer(
-            chunk,
-            kept[chunk] if chunk in state.fetched else able[(first + chunk) % len(able)],
-        )
+        kept[chunk] if chunk in state.fetched else _reducer(chunk, (first + chunk) % len(able), able)
         for chunk in range(count if able else 0)
     )
     assign = Assign("assign", opened.round, attempt, accepted, rejected, weightless, reducers)
     return _append(state, assign, now)
 
 
+def _able_to_reduce(state: State, accepted: tuple[int, ...], now: float) -> list[int]:
+    """The accepted slots that others can reach and that are alive."""
+    members = _present(state.open).members
+    return [slot for slot in accepted if members[slot].reduces and _alive(state, members[slot].node, now)]
+
+
+def _reducer(chunk: int, place: int, able: list[int]) -> Reducer:
+    return Reducer(chunk, able[place], able[(place + 1) % len(able)])
+
+
 def _advance_exchanging(state: State, now: float) -> Step:
     opened, assign = _present(state.open), _present(state.assign)
     if not assign.reducers:
-        return _append(state, _result(state, ()), now)
+        return _append(state, _result(state, {}), now)
     missing = [item for item in assign.reducers if item.chunk not in state.fetched]
     if not missing:
-        chunks = tuple(entry for _, entry in sorted(state.fetched.items()))
-        return _append(state, _result(state, chunks), now)
+        return _append(state, _result(state, state.done), now)
     late = now >= state.since + state.rules.exchange_s
     if late or not any(_alive(state, opened.members[item.slot].node, now) for item in missing):
-        able = [slot for slot in assign.accepted if _alive(state, opened.members[slot].node, now)]
+        able = _able_to_reduce(state, assign.accepted, now)
         if not able or assign.attempt + 1 >= state.rules.attempts_max:
-            return _append(state, _result(state, ()), now)
+            return _append(state, _result(state, {}), now)
         return _assign(state, assign.accepted, assign.rejected, assign.weightless, now)
     for item in missing:
         done = state.done.get(item.chunk)
         if done is not None:
-            key = f"fetch {opened.round} {done.chunk} {done.slot}"
-            asked, effects = _ask(state, key, FetchResult(opened, done), now)
+            asked, effects = _ask(state, fetch_key(done), FetchResult(opened, done), now)
             if effects:
                 return asked, effects
     return state, []
 
 
-def _result(state: State, chunks: tuple[ChunkResult, ...]) -> Result:
+def fetch_key(done: ChunkDone) -> str:
+    """The name under which the fetch of averaged chunks is waited for."""
+    return f"fetch {done.round} {done.attempt} {done.slot} {done.chunks[0]}"
+
+
+def _result(state: State, done: Mapping[int, ChunkDone]) -> Result:
+    """What was averaged, or nothing: then the round is void."""
     opened, seal = _present(state.open), _present(state.seal)
+    said = sorted(set(done.values()), key=lambda item: item.chunks)
+    chunks = tuple(
+        ChunkResult(entry.chunk, item.attempt, item.slot, entry.senders, entry.result)
+        for item in said
+        for entry in item.averages
+    )
+    chunks = tuple(sorted(chunks, key=lambda entry: entry.chunk))
+    reductions = tuple(Reduction(item.slot, item.attempt, item.chunks, item.signature) for item in said)
     books = close_books(opened, seal, chunks)
-    return Result("result", opened.round, chunks, books.steps, books.cursor, books.returned)
+    return Result("result", opened.round, chunks, reductions, books.steps, books.cursor, books.returned)
 
 
 def _advance_applying(state: State, now: float) -> Step:
@@ -548,7 +583,9 @@ def _absorb_open(state: State, body: Open, now: float) -> State:
     for member in body.members:
         if member.node not in nodes:
             # Only when reading records back: give the members of an open round time to be heard again.
-            nodes[member.node] = Node(member.peer, member.hardware, "", now, body.round, True, member.proven)
+            nodes[member.node] = Node(
+                member.peer, member.hardware, "", member.reduces, now, body.round, True, member.proven
+            )
     return replace(
         state,
         phase=Phase.WORKING,
@@ -561,7 +598,7 @@ def _absorb_open(state: State, body: Open, now: float) -> State:
         commitments={},
         replayed={},
         done={},
-        fetched={},
+        fetched=frozenset(),
         applied_root="",
         reports={},
         beacon=None,
@@ -577,7 +614,7 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
     for reason in body.rejected:
         nodes[members[reason.slot].node] = replace(nodes[members[reason.slot].node], banned=reason.reason)
     reducers = {item.chunk: item.slot for item in body.reducers}
-    done = {chunk: item for chunk, item in state.done.items() if reducers.get(chunk) == item.slot}
+    moved = tuple(chunk for chunk, item in state.done.items() if reducers.get(chunk) != item.slot)
     counted = counted_samples(_present(state.seal), body) if body.attempt == 0 else 0
     return replace(
         state,
@@ -585,7 +622,7 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
         assign=body,
         since=now,
         nodes=nodes,
-        done=done,
+        done=_without(state.done, moved),
         samples=state.samples + counted,
     )
 

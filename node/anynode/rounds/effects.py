@@ -43,19 +43,22 @@ class StopWork:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Hand one of our chunks to its reducer; its receipt comes back as a message."""
+    """Hand chunks of the update ``update_root`` of slot ``slot`` to ``to_slot``, for their reducer ``for_slot``; the
+    receipt comes back as a message.
+    """
 
     round: int
     attempt: int
-    chunk: int
     slot: int
     to_slot: int
+    chunks: tuple[int, ...]
     update_root: str
+    for_slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Sign a receipt for a delivered chunk and return it to the sender."""
+    """Sign a receipt for the delivered chunks and return it to the sender."""
 
     delivery: Delivery
 
@@ -138,7 +141,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """Fetch an averaged chunk from its reducer; answer `ResultFetched` or `Failed`."""
+    """Fetch averaged chunks from their reducer; answer `ResultFetched` or `Failed`."""
 
     open: Open
     done: ChunkDone

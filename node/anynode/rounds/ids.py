@@ -35,6 +35,8 @@ Slot = Annotated[int, Ge(0), Le(100_000)]
 Steps = Annotated[int, Ge(0), Le(1_000_000)]
 Samples = Annotated[int, Ge(0), Le(2**40)]
 Chunk = Annotated[int, Ge(0), Le(1 << 20)]
+MicroBatch = Annotated[int, Ge(1), Le(65_536)]
+"""Samples of one forward and backward pass: a replay needs it, because sums depend on it."""
 Attempt = Annotated[int, Ge(0), Le(1000)]
 Height = Annotated[int, Ge(0), Le(2**48)]
 StateRound = Annotated[int, Ge(-1), Le(2**48)]

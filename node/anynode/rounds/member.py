@@ -24,6 +24,7 @@ from anynode.rounds.effects import (
 )
 from anynode.rounds.messages import (
     Applied,
+    Average,
     ChunkDone,
     Commitment,
     Delivery,
@@ -40,7 +41,19 @@ from anynode.rounds.messages import (
     Sync,
     WorkDone,
 )
-from anynode.rounds.records import GENESIS, Assign, Begin, Close, Finish, Open, Record, Result, Seal, Verdict
+from anynode.rounds.records import (
+    CHUNKS_PER_MESSAGE_MAX,
+    GENESIS,
+    Assign,
+    Begin,
+    Close,
+    Finish,
+    Open,
+    Record,
+    Result,
+    Seal,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +65,29 @@ class Self:
     peer: str
     hardware: str
     code_version: str
+    reduces: bool = True
     sync_s: float = 1.0
     join_s: float = 5.0
     resend_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Chunks that go to one reducer in one delivery."""
+
+    reducer: int
+    witness: int
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """Everything a member knows. ``held_root`` is the state it has saved: the one ``held_round`` starts from."""
+    """Everything a member knows. ``held_root`` is the state it has saved: the one ``held_round`` starts from.
+
+    Of the exchange: ``batches`` are what is to be delivered, ``delivered`` the pairs of chunk and reducer for which
+    there is a receipt, ``mine`` the chunks to be reduced here, ``arrived`` their senders so far, ``done`` what was said
+    of them to the coordinator.
+    """
 
     me: Self
     height: int = 0
@@ -76,9 +104,12 @@ class State:
     slot: int | None = None
     work: WorkDone | None = None
     receipt: Receipt | None = None
+    batches: tuple[Batch, ...] = ()
     delivered: frozenset[tuple[int, int]] = frozenset()
+    mine: tuple[int, ...] = ()
     arrived: Mapping[int, frozenset[int]] = field(default_factory=dict)
     reduced: Mapping[int, Reduced] = field(default_factory=dict)
+    done: tuple[ChunkDone, ...] = ()
     refused: str = ""
     finished: bool = False
     asked: Mapping[str, float] = field(default_factory=dict)
@@ -114,10 +145,9 @@ def _take_in(state: State, message: MemberMessage, now: float) -> Step:
             return replace(state, refused=message.reason), []
         case Delivery():
             return _delivery(state, message)
-        case DeliveryReceipt() if state.open and message.round == state.open.round and state.assign:
-            reducers = {item.chunk: item.slot for item in state.assign.reducers}
-            pair = (message.chunk, reducers.get(message.chunk, -1))
-            return replace(state, delivered=state.delivered | {pair}), []
+        case DeliveryReceipt() if state.open and message.round == state.open.round and message.slot == state.slot:
+            pairs = {(chunk, message.reducer) for chunk in message.chunks}
+            return replace(state, delivered=state.delivered | pairs), []
         case WorkDone() if state.open and message.round == state.open.round and state.slot is not None:
             return replace(state, work=message), []
         case Reduced() if state.open and message.round == state.open.round:
@@ -144,14 +174,14 @@ def _is_mine(state: State, receipt: Receipt) -> bool:
 
 
 def _delivery(state: State, delivery: Delivery) -> Step:
-    """Keep a chunk that the shell has checked against the sender's sealed manifest."""
+    """Keep chunks that the shell has checked against the sender's sealed manifest."""
     opened = state.open
     if opened is None or delivery.round != opened.round or delivery.slot >= len(opened.members):
         return state, []
     if opened.members[delivery.slot].node != delivery.node:
         return state, []
-    senders = state.arrived.get(delivery.chunk, frozenset()) | {delivery.slot}
-    return replace(state, arrived={**state.arrived, delivery.chunk: senders}), [Acknowledge(delivery)]
+    arrived = {chunk: state.arrived.get(chunk, frozenset()) | {delivery.slot} for chunk in delivery.chunks}
+    return replace(state, arrived={**state.arrived, **arrived}), [Acknowledge(delivery)]
 
 
 def _hold(state: State, round_: int, root: str) -> Step:
@@ -226,22 +256,41 @@ def _absorb_open(state: State, body: Open) -> State:
         slot=slots[0] if slots else None,
         work=None,
         receipt=None,
+        batches=(),
         delivered=frozenset(),
+        mine=(),
         arrived={},
         reduced={},
+        done=(),
         asked={**fetching, **applying},
     )
 
 
 def _absorb_assign(state: State, body: Assign, now: float) -> State:
     mine = [item for item in body.rejected if item.slot == state.slot]
-    reducers = {item.chunk: item.slot for item in body.reducers}
+    chunks = {item.chunk for item in body.reducers if item.slot == state.slot}
     return replace(
         state,
         assign=body,
         assigned_at=now,
         refused=mine[0].reason if mine else state.refused,
-        reduced={chunk: item for chunk, item in state.reduced.items() if reducers.get(chunk) == state.slot},
+        batches=_batches(body, state.delivered),
+        mine=tuple(sorted(chunks)),
+        reduced={chunk: item for chunk, item in state.reduced.items() if chunk in chunks},
+        done=tuple(item for item in state.done if chunks.issuperset(item.chunks)),
+    )
+
+
+def _batches(assign: Assign, delivered: frozenset[tuple[int, int]]) -> tuple[Batch, ...]:
+    """What is to be delivered after an assignment: the chunks of each reducer, a few at a time."""
+    chunks: dict[tuple[int, int], list[int]] = {}
+    for item in assign.reducers:
+        if (item.chunk, item.slot) not in delivered:
+            chunks.setdefault((item.slot, item.witness), []).append(item.chunk)
+    return tuple(
+        Batch(reducer, witness, tuple(left[start : start + CHUNKS_PER_MESSAGE_MAX]))
+        for (reducer, witness), left in chunks.items()
+        for start in range(0, len(left), CHUNKS_PER_MESSAGE_MAX)
     )
 
 
@@ -260,7 +309,7 @@ def _plan_presence(state: State, now: float) -> Step:
     me, effects = state.me, list[MemberEffect]()
     has_place = state.open is not None and state.slot is not None
     if not has_place and not state.finished and not state.refused:
-        join = Join("join", me.node, me.peer, me.hardware, me.code_version)
+        join = Join("join", me.node, me.peer, me.hardware, me.code_version, me.reduces)
         state, more = _repeat(state, "join", Send(join), now, me.join_s)
         effects += more
     state, more = _repeat(state, "sync", Send(Sync("sync", me.node, state.height, state.held_round)), now, me.sync_s)
@@ -296,6 +345,7 @@ def _plan_work(state: State, now: float) -> Step:
         slot=slot,
         steps=state.work.steps,
         samples=state.work.samples,
+        micro_batch=state.work.micro_batch,
         update_root=state.work.update_root,
         trace_root=state.work.trace_root,
         hardware=state.me.hardware,
@@ -317,34 +367,50 @@ def _plan_exchange(state: State, now: float) -> Step:
         return state, []
     if sealed[slot].update_root != state.work.update_root:
         return state, []
-    for item in assign.reducers:
-        if (item.chunk, item.slot) not in state.delivered:
-            deliver = Deliver(opened.round, assign.attempt, item.chunk, slot, item.slot, sealed[slot].update_root)
-            state, more = _ask(state, f"deliver {item.chunk} {item.slot}", deliver, now)
+    for batch in state.batches:
+        if (batch.chunks[0], batch.reducer) not in state.delivered:
+            root, to = sealed[slot].update_root, batch.reducer
+            deliver = Deliver(opened.round, assign.attempt, slot, to, batch.chunks, root, batch.reducer)
+            state, more = _ask(state, delivery_key(deliver), deliver, now)
             effects += more
-        if item.slot == slot:
-            state, more = _plan_reduction(state, item.chunk, now)
+    for chunk in state.mine:
+        if chunk not in state.reduced:
+            state, more = _plan_reduction(state, chunk, now)
             effects += more
+    state = _tell(state)
+    for done in state.done:
+        key = f"done {done.attempt} {done.chunks[0]}"
+        state, more = _repeat(state, key, Send(done), now, state.me.resend_s)
+        effects += more
     return state, effects
+
+
+def delivery_key(deliver: Deliver) -> str:
+    """The name under which a delivery is waited for."""
+    return f"deliver {deliver.attempt} {deliver.chunks[0]} {deliver.to_slot}"
+
+
+def _tell(state: State) -> State:
+    """Put reduced chunks into words to the coordinator: a few at a time, or all that are left when all are reduced."""
+    opened, assign, slot = state.open, state.assign, state.slot
+    if opened is None or assign is None or slot is None:
+        return state
+    told = {chunk for item in state.done for chunk in item.chunks}
+    untold = [chunk for chunk in state.mine if chunk in state.reduced and chunk not in told]
+    whole = len(untold) // CHUNKS_PER_MESSAGE_MAX * CHUNKS_PER_MESSAGE_MAX
+    end = len(untold) if len(state.reduced) == len(state.mine) else whole
+    new = []
+    for start in range(0, end, CHUNKS_PER_MESSAGE_MAX):
+        items = [state.reduced[chunk] for chunk in untold[start : start + CHUNKS_PER_MESSAGE_MAX]]
+        averages = tuple(Average(item.chunk, item.senders, item.result) for item in items)
+        new.append(ChunkDone("chunk_done", state.me.node, opened.round, assign.attempt, slot, averages))
+    return replace(state, done=(*state.done, *new)) if new else state
 
 
 def _plan_reduction(state: State, chunk: int, now: float) -> Step:
     opened, seal, assign = state.open, state.seal, state.assign
     if opened is None or seal is None or assign is None or state.slot is None:
         return state, []
-    done = state.reduced.get(chunk)
-    if done is not None:
-        message = ChunkDone(
-            kind="chunk_done",
-            node=state.me.node,
-            round=opened.round,
-            attempt=done.attempt,
-            chunk=chunk,
-            slot=state.slot,
-            senders=done.senders,
-            result=done.result,
-        )
-        return _repeat(state, f"done {chunk}", Send(message), now, state.me.resend_s)
     senders = state.arrived.get(chunk, frozenset()) & set(assign.accepted)
     # A sender that has died must not hold up the rest: half of the exchange's time is for deliveries.
     late = now >= state.assigned_at + opened.exchange_s / 2

@@ -1,7 +1,8 @@
 """What peers say to each other in a round, and what a shell tells its own core.
 
-Messages that cross the network are the first part of this file; they are parsed and their signatures checked at the
-edge (`wire.py`), so the cores trust the sender named in them. Events are what the local shell reports.
+Messages that cross the network are the first part of this file; their protocol version and form and then their
+signatures are checked at the edge (`wire.py`), so the cores trust the sender named in them. Events are what the local
+shell reports.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import MaxLen
+from annotated_types import MaxLen, MinLen
 from pydantic import ConfigDict
 
 from anynode.rounds.ids import (
@@ -19,6 +20,7 @@ from anynode.rounds.ids import (
     Hash,
     Height,
     Line,
+    MicroBatch,
     Millijoule,
     PeerId,
     Round,
@@ -28,9 +30,9 @@ from anynode.rounds.ids import (
     StateRound,
     Steps,
 )
-from anynode.rounds.records import Record
+from anynode.rounds.records import CHUNKS_PER_MESSAGE_MAX, MEMBERS_MAX, Record
 
-PROTOCOL = 1
+PROTOCOL = 2
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 # ---------------------------------------------------------------- member -> coordinator
@@ -38,7 +40,9 @@ _STRICT = ConfigDict(strict=True, extra="forbid")
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A node asks for a place. The signature binds its node key to its libp2p peer."""
+    """A node asks for a place. The signature binds its node key to its libp2p peer. ``reduces``: others can reach it,
+    so it takes chunks to reduce.
+    """
 
     __pydantic_config__ = _STRICT
     kind: Literal["join"]
@@ -46,6 +50,7 @@ class Join:
     peer: PeerId
     hardware: Annotated[str, MaxLen(300)]
     code_version: Annotated[str, MaxLen(60)]
+    reduces: bool
     signature: Signature = ""
 
 
@@ -71,6 +76,7 @@ class Commitment:
     slot: Slot
     steps: Steps
     samples: Samples
+    micro_batch: MicroBatch
     update_root: Hash
     trace_root: Hash
     hardware: Annotated[str, MaxLen(300)]
@@ -80,19 +86,31 @@ class Commitment:
 
 
 @dataclass(frozen=True, slots=True)
+class Average:
+    """One averaged chunk: the senders in it, and its hash."""
+
+    __pydantic_config__ = _STRICT
+    chunk: Chunk
+    senders: Annotated[tuple[Slot, ...], MaxLen(MEMBERS_MAX)]
+    result: Hash
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """A reducer has averaged a chunk."""
+    """A reducer has averaged these chunks; one signature covers them all."""
 
     __pydantic_config__ = _STRICT
     kind: Literal["chunk_done"]
     node: Address
     round: Round
     attempt: Attempt
-    chunk: Chunk
     slot: Slot
-    senders: tuple[Slot, ...]
-    result: Hash
+    averages: Annotated[tuple[Average, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
     signature: Signature = ""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        return tuple(item.chunk for item in self.averages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,30 +166,34 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The header of a chunk that a sender hands to its reducer; the payload follows it on the stream."""
+    """The header of chunks that the sender ``slot`` hands to their ``reducer``, or to its witness; the payloads follow
+    it on the stream, in order.
+    """
 
     __pydantic_config__ = _STRICT
     kind: Literal["delivery"]
     node: Address
     round: Round
     attempt: Attempt
-    chunk: Chunk
     slot: Slot
-    payload: Hash
+    reducer: Slot
+    chunks: Annotated[tuple[Chunk, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
+    payloads: Annotated[tuple[Hash, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReceipt:
-    """The reducer has checked and kept a chunk."""
+    """``node``, the reducer or its witness, has checked and kept the chunks of a delivery; one signature covers all."""
 
     __pydantic_config__ = _STRICT
     kind: Literal["delivery_receipt"]
     node: Address
     round: Round
     attempt: Attempt
-    chunk: Chunk
     slot: Slot
-    payload: Hash
+    reducer: Slot
+    chunks: Annotated[tuple[Chunk, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
+    payloads: Annotated[tuple[Hash, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
     signature: Signature = ""
 
 
@@ -198,6 +220,7 @@ class WorkDone:
     state_root: str
     steps: int
     samples: int
+    micro_batch: int
     update_root: str
     trace_root: str
     energy_mj: int = 0
@@ -208,7 +231,6 @@ class Reduced:
     """The trainer has averaged a chunk from these senders."""
 
     round: int
-    attempt: int
     chunk: int
     senders: tuple[int, ...]
     result: str
@@ -249,12 +271,9 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class ResultFetched:
-    """The coordinator keeps a copy of an averaged chunk, so that it outlives its reducer."""
+    """The coordinator keeps a copy of the averaged chunks of ``done``, so that they outlive their reducer."""
 
-    round: int
-    attempt: int
-    chunk: int
-    result: str
+    done: ChunkDone
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from anynode.rounds.ids import (
     Hash,
     Height,
     Line,
+    MicroBatch,
     Millijoule,
     PeerId,
     Position,
@@ -35,6 +36,7 @@ from anynode_contracts.canonical import canonical_json, hash_hex
 
 MEMBERS_MAX = 10_000
 CHUNKS_MAX = 100_000
+CHUNKS_PER_MESSAGE_MAX = 8
 GENESIS = "0" * 64
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -51,7 +53,9 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node's place in a round. ``proven``: it has had an accepted audit, so its update has weight."""
+    """A node's place in a round. ``proven``: it has had an accepted audit, so its update has weight. ``reduces``: it
+    can be reached by the others, so it may be given chunks to reduce.
+    """
 
     __pydantic_config__ = _STRICT
     slot: Slot
@@ -60,11 +64,14 @@ class Member:
     hardware: Annotated[str, MaxLen(300)]
     quota_steps: Steps
     proven: bool
+    reduces: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Round ``round`` starts from ``state_root``; ``ranges[slot]`` are the positions dealt to each slot."""
+    """Round ``round`` starts from ``state_root``; ``ranges[slot]`` are the positions dealt to each slot.
+    ``inner_steps`` is the H of this round, from which the quotas follow.
+    """
 
     __pydantic_config__ = _STRICT
     kind: Literal["open"]
@@ -76,6 +83,7 @@ class Open:
     ranges: Annotated[tuple[tuple[Range, ...], ...], MaxLen(MEMBERS_MAX)]
     cursor: Annotated[Position, "after this round's samples were taken"]
     returned: tuple[Range, ...]
+    inner_steps: Steps
     work_s: Seconds
     exchange_s: Seconds
 
@@ -89,6 +97,7 @@ class Committed:
     node: Address
     steps: Steps
     samples: Samples
+    micro_batch: MicroBatch
     update_root: Hash
     trace_root: Hash
     hardware: Annotated[str, MaxLen(300)]
@@ -121,11 +130,14 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Reducer:
-    """Slot ``slot`` reduces exchange chunk ``chunk``."""
+    """Slot ``slot`` reduces exchange chunk ``chunk``; ``witness`` takes it from a sender to whom the reducer gives no
+    receipt. A reducer without another member beside it is its own witness.
+    """
 
     __pydantic_config__ = _STRICT
     chunk: Chunk
     slot: Slot
+    witness: Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +156,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """One averaged chunk: its hash, the senders in it, and the reducer's signature."""
+    """One averaged chunk: its hash and the senders in it."""
 
     __pydantic_config__ = _STRICT
     chunk: Chunk
@@ -152,17 +164,28 @@ class ChunkResult:
     reducer: Slot
     senders: tuple[Slot, ...]
     result: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """What one signature of a reducer covers: these chunks, with their senders and results."""
+
+    __pydantic_config__ = _STRICT
+    reducer: Slot
+    attempt: Attempt
+    chunks: Annotated[tuple[Chunk, ...], MaxLen(CHUNKS_PER_MESSAGE_MAX)]
     signature: Signature
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Every chunk of the averaged update, signed before any peer applies it. Empty: the round is void."""
+    """Every chunk of the averaged update, in order, signed before any peer applies it. Empty: the round is void."""
 
     __pydantic_config__ = _STRICT
     kind: Literal["result"]
     round: Round
     chunks: Annotated[tuple[ChunkResult, ...], MaxLen(CHUNKS_MAX)]
+    reductions: Annotated[tuple[Reduction, ...], MaxLen(CHUNKS_MAX)]
     steps: Steps
     cursor: Position
     returned: tuple[Range, ...]

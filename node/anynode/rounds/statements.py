@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from blake3 import blake3
@@ -24,6 +26,7 @@ def statement(job: str, message: Signed) -> Statement:
                 ("peer", "string", message.peer),
                 ("hardware", "string", message.hardware),
                 ("codeVersion", "string", message.code_version),
+                ("reduces", "bool", message.reduces),
             )
         case Commitment():
             return _make(
@@ -33,6 +36,7 @@ def statement(job: str, message: Signed) -> Statement:
                 ("slot", "uint32", message.slot),
                 ("steps", "uint32", message.steps),
                 ("samples", "uint64", message.samples),
+                ("microBatch", "uint32", message.micro_batch),
                 ("updateRoot", "bytes32", bytes.fromhex(message.update_root)),
                 ("traceRoot", "bytes32", bytes.fromhex(message.trace_root)),
                 ("hardware", "string", message.hardware),
@@ -55,20 +59,19 @@ def statement(job: str, message: Signed) -> Statement:
                 job,
                 ("round", "uint64", message.round),
                 ("attempt", "uint32", message.attempt),
-                ("chunk", "uint32", message.chunk),
                 ("slot", "uint32", message.slot),
-                ("payload", "bytes32", bytes.fromhex(message.payload)),
+                ("reducer", "uint32", message.reducer),
+                ("chunks", "bytes32", _digest(message.chunks)),
+                ("payloads", "bytes32", _digest(message.payloads)),
             )
         case ChunkDone():
             return _make(
-                "ChunkResult",
+                "ChunkDone",
                 job,
                 ("round", "uint64", message.round),
                 ("attempt", "uint32", message.attempt),
-                ("chunk", "uint32", message.chunk),
                 ("slot", "uint32", message.slot),
-                ("senders", "bytes32", blake3(canonical_json(list(message.senders))).digest()),
-                ("result", "bytes32", bytes.fromhex(message.result)),
+                ("averages", "bytes32", _digest([asdict(item) for item in message.averages])),
             )
         case StateReport():
             return _make(
@@ -97,6 +100,7 @@ def commitment_of(item: Committed, round_: int) -> Commitment:
         slot=item.slot,
         steps=item.steps,
         samples=item.samples,
+        micro_batch=item.micro_batch,
         update_root=item.update_root,
         trace_root=item.trace_root,
         hardware=item.hardware,
@@ -104,6 +108,11 @@ def commitment_of(item: Committed, round_: int) -> Commitment:
         energy_mj=item.energy_mj,
         signature=item.signature,
     )
+
+
+def _digest(values: Sequence[object]) -> bytes:
+    """The 32 bytes that stand for a list in a struct: BLAKE3 of its canonical JSON."""
+    return blake3(canonical_json(values)).digest()
 
 
 def _make(name: str, job: str, *fields: tuple[str, str, Any]) -> Statement:

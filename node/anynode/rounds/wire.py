@@ -1,4 +1,4 @@
-"""Messages as bytes: canonical JSON out, one strict and limited parse in."""
+"""Messages as bytes: one byte for the protocol version and canonical JSON out, one strict and limited parse in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from annotated_types import MaxLen
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from anynode.rounds.messages import (
+    PROTOCOL,
     ChunkDone,
     Commitment,
     Delivery,
@@ -51,18 +52,18 @@ _records: TypeAdapter[tuple[SignedRecord, ...]] = TypeAdapter(Annotated[tuple[Si
 
 
 def encode(message: Join | Sync | Commitment | ChunkDone | StateReport | Leave | Delivery | DeliveryReceipt) -> bytes:
-    """Canonical JSON of one message."""
-    return canonical_json(asdict(message))
+    """The version and canonical JSON of one message."""
+    return _versioned(canonical_json(asdict(message)))
 
 
 def encode_answer(answer: CoordinatorAnswer) -> bytes:
-    """Canonical JSON of a coordinator's answer."""
-    return canonical_json(asdict(answer))
+    """The version and canonical JSON of a coordinator's answer."""
+    return _versioned(canonical_json(asdict(answer)))
 
 
 def encode_records(records: tuple[SignedRecord, ...]) -> bytes:
-    """Canonical JSON of a run of records."""
-    return canonical_json([asdict(record) for record in records])
+    """The version and canonical JSON of a run of records."""
+    return _versioned(canonical_json([asdict(record) for record in records]))
 
 
 def parse_to_coordinator(data: bytes) -> Join | Sync | Commitment | ChunkDone | StateReport | Leave:
@@ -85,9 +86,17 @@ def parse_records(data: bytes) -> tuple[SignedRecord, ...]:
     return _parse(_records, data, "run of records")
 
 
+def _versioned(body: bytes) -> bytes:
+    return bytes([PROTOCOL]) + body
+
+
 def _parse(adapter: TypeAdapter[T], data: bytes, what: str) -> T:
+    if data[:1] != bytes([PROTOCOL]):
+        raise RefusedError(
+            f"a {what} speaks another version of the protocol than {PROTOCOL}; update AnyNode on the older side"
+        )
     try:
-        return adapter.validate_json(data)
+        return adapter.validate_json(data[1:])
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its start"

@@ -13,7 +13,7 @@ from anynode.blobs.store import BlobStore
 from anynode.rounds import wire
 from anynode.rounds.effects import Deliver, Reduce
 from anynode.rounds.messages import Delivery, DeliveryReceipt
-from anynode.rounds.records import Open, Seal
+from anynode.rounds.records import CHUNKS_PER_MESSAGE_MAX, Open, Seal
 from anynode.rounds.statements import statement
 from anynode.swarm.blob_exchange import fetch_manifest
 from anynode.swarm.peer import Peer
@@ -24,7 +24,7 @@ from anynode_contracts.errors import RefusedError
 from anynode_contracts.signing import SigningDomain, check, sign
 
 _HEADER = struct.Struct(">64sI")
-DELIVERY_BYTES_MAX = _HEADER.size + 4096 + CHUNK_BYTES_MAX
+DELIVERY_BYTES_MAX = _HEADER.size + 4096 + CHUNKS_PER_MESSAGE_MAX * CHUNK_BYTES_MAX
 RECEIPT_BYTES_MAX = 4096
 DELIVERY_TIMEOUT_S = 120.0
 UPDATE_BYTES_MAX = 64 << 30
@@ -43,57 +43,56 @@ class Exchange:
         self._manifests.clear()
 
     def payload(self, deliver: Deliver) -> Delivery:
-        """The header of one of our own chunks."""
+        """The header of some of our own chunks."""
         manifest = self._store.manifest(deliver.update_root, "update")
         return Delivery(
             kind="delivery",
             node=self._account.address,
             round=deliver.round,
             attempt=deliver.attempt,
-            chunk=deliver.chunk,
             slot=deliver.slot,
-            payload=manifest.chunks[deliver.chunk].hash,
+            reducer=deliver.for_slot,
+            chunks=deliver.chunks,
+            payloads=tuple(manifest.chunks[chunk].hash for chunk in deliver.chunks),
         )
 
     async def deliver(self, deliver: Deliver, opened: Open) -> DeliveryReceipt:
-        """Hand over one of our chunks and return the reducer's checked receipt."""
+        """Hand over some of our chunks and return the checked receipt."""
         delivery = self.payload(deliver)
-        reducer = opened.members[deliver.to_slot]
-        data = await asyncio.to_thread(self._store.get, delivery.payload)
+        receiver = opened.members[deliver.to_slot]
+        payloads = [await asyncio.to_thread(self._store.get, payload) for payload in delivery.payloads]
         header = wire.encode(delivery)
-        request = _HEADER.pack(self._job_id.encode(), len(header)) + header + data
-        answer = await self._peer.call(reducer.peer, DELIVERY, request, DELIVERY_TIMEOUT_S, RECEIPT_BYTES_MAX)
+        request = b"".join((_HEADER.pack(self._job_id.encode(), len(header)), header, *payloads))
+        answer = await self._peer.call(receiver.peer, DELIVERY, request, DELIVERY_TIMEOUT_S, RECEIPT_BYTES_MAX)
         receipt = wire.parse_delivery_receipt(answer)
-        same = (receipt.round, receipt.attempt, receipt.chunk, receipt.slot, receipt.payload)
-        if same != (delivery.round, delivery.attempt, delivery.chunk, delivery.slot, delivery.payload):
-            raise RefusedError("the reducer's receipt is for another chunk; it is ignored")
-        check(self._domain, statement(self._job_id, receipt), receipt.signature, reducer.node)
+        if replace(receipt, signature="") != receipt_for(delivery, receiver.node):
+            raise RefusedError("the receipt is for other chunks; it is ignored")
+        check(self._domain, statement(self._job_id, receipt), receipt.signature, receiver.node)
         return receipt
 
     async def accept(self, delivery: Delivery, data: bytes, opened: Open, seal: Seal) -> None:
-        """Check a delivered chunk against the manifest its sender committed to, and keep it."""
+        """Check delivered chunks against the manifest their sender committed to, and keep them."""
         committed = {item.slot: item for item in seal.commitments}.get(delivery.slot)
         if committed is None or committed.node != delivery.node:
-            raise RefusedError("this chunk's sender has no sealed commitment in the round; it is not taken")
+            raise RefusedError("the sender of these chunks has no sealed commitment in the round; they are not taken")
         member = opened.members[delivery.slot]
         manifest = await self._manifest(committed.update_root, member.peer)
-        if delivery.chunk >= len(manifest.chunks) or manifest.chunks[delivery.chunk].hash != delivery.payload:
-            raise RefusedError("this chunk is not the one its sender committed to; it is not taken")
-        if await asyncio.to_thread(hash_hex, data) != delivery.payload:
-            raise RefusedError("this chunk does not hash to what its header says; it is not taken")
-        await asyncio.to_thread(self._store.put, data)
+        if max(delivery.chunks) >= len(manifest.chunks):
+            raise RefusedError("these chunks are not those their sender committed to; they are not taken")
+        refs = [manifest.chunks[chunk] for chunk in delivery.chunks]
+        if tuple(ref.hash for ref in refs) != delivery.payloads or len(data) != sum(ref.size_bytes for ref in refs):
+            raise RefusedError("these chunks are not those their sender committed to; they are not taken")
+        start = 0
+        for ref in refs:
+            payload = data[start : start + ref.size_bytes]
+            start += ref.size_bytes
+            if await asyncio.to_thread(hash_hex, payload) != ref.hash:
+                raise RefusedError("a chunk does not hash to what its header says; it is not taken")
+            await asyncio.to_thread(self._store.put, payload)
 
     def receipt(self, delivery: Delivery) -> bytes:
-        """Our signed word that a chunk was checked and kept."""
-        receipt = DeliveryReceipt(
-            kind="delivery_receipt",
-            node=self._account.address,
-            round=delivery.round,
-            attempt=delivery.attempt,
-            chunk=delivery.chunk,
-            slot=delivery.slot,
-            payload=delivery.payload,
-        )
+        """Our signed word that chunks were checked and kept."""
+        receipt = receipt_for(delivery, self._account.address)
         signature = sign(self._account, self._domain, statement(self._job_id, receipt))
         return wire.encode(replace(receipt, signature=signature))
 
@@ -115,6 +114,20 @@ class Exchange:
                 self._peer, self._store, root, "update", [source], size_max_bytes=UPDATE_BYTES_MAX
             )
         return self._manifests[root]
+
+
+def receipt_for(delivery: Delivery, receiver: str) -> DeliveryReceipt:
+    """The receipt, not yet signed, that ``receiver`` gives for a delivery."""
+    return DeliveryReceipt(
+        kind="delivery_receipt",
+        node=receiver,
+        round=delivery.round,
+        attempt=delivery.attempt,
+        slot=delivery.slot,
+        reducer=delivery.reducer,
+        chunks=delivery.chunks,
+        payloads=delivery.payloads,
+    )
 
 
 def split_delivery(request: bytes) -> tuple[str, Delivery, bytes]:

@@ -30,7 +30,6 @@ from anynode.rounds.effects import (
 )
 from anynode.rounds.messages import (
     Applied,
-    DeliveryReceipt,
     MemberMessage,
     RecordsArrived,
     Reduced,
@@ -44,7 +43,7 @@ from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Progress, WorkSpec
 from anynode.training.trace import TraceLeaf
-from anynode.worker.exchange import DELIVERY_BYTES_MAX, Exchange, split_delivery
+from anynode.worker.exchange import DELIVERY_BYTES_MAX, Exchange, receipt_for, split_delivery
 from anynode.worker.home import JobHome
 from anynode.worker.link import DELIVERY, PUSH, TRACE, CoordinatorLink
 from anynode.worker.opening import encode_leaves
@@ -285,7 +284,13 @@ class Worker:
         self._private = frozenset({result.update_root, *(chunk.hash for chunk in manifest.chunks)})
         self._leaves[spec.round] = result.leaves
         done = WorkDone(
-            spec.round, spec.state_root, result.steps, result.samples, result.update_root, result.trace_root
+            round=spec.round,
+            state_root=spec.state_root,
+            steps=result.steps,
+            samples=result.samples,
+            micro_batch=self._job.training.batch_size,
+            update_root=result.update_root,
+            trace_root=result.trace_root,
         )
         await self._driver().feed(done)
 
@@ -301,15 +306,7 @@ class Worker:
         if effect.to_slot == effect.slot:
             delivery = self._exchange.payload(effect)
             await self._driver().feed(delivery, reply=lambda item: isinstance(item, Acknowledge))
-            receipt = DeliveryReceipt(
-                "delivery_receipt",
-                delivery.node,
-                delivery.round,
-                delivery.attempt,
-                delivery.chunk,
-                delivery.slot,
-                delivery.payload,
-            )
+            receipt = receipt_for(delivery, self._account.address)
         else:
             receipt = await self._exchange.deliver(effect, opened)
         await self._driver().feed(receipt)
@@ -317,7 +314,7 @@ class Worker:
     async def _reduce(self, effect: Reduce) -> None:
         spec = await self._exchange.reduction(effect)
         result = await (await self._trainers.get()).reduce(spec)
-        reduced = Reduced(effect.open.round, effect.assign.attempt, effect.chunk, effect.senders, result)
+        reduced = Reduced(effect.open.round, effect.chunk, effect.senders, result)
         await self._driver().feed(reduced)
 
     async def _apply(self, effect: Apply) -> None:
@@ -370,7 +367,7 @@ def failure_key(effect: MemberEffect) -> str:
         case StartWork():
             return f"work {effect.open.round}"
         case Deliver():
-            return f"deliver {effect.chunk} {effect.to_slot}"
+            return member.delivery_key(effect)
         case Reduce():
             return f"reduce {effect.chunk} {effect.assign.attempt}"
         case Apply():

@@ -23,6 +23,7 @@ from anynode.rounds.records import (
     Reason,
     Record,
     Reducer,
+    Reduction,
     Report,
     Result,
     Seal,
@@ -49,30 +50,33 @@ def key(name: str) -> LocalAccount:
 ALICE, BOB, COORDINATOR = key("alice").address, key("bob").address, key("coordinator").address
 
 BODIES: tuple[Body, ...] = (
-    Begin("begin", 1, START),
+    Begin("begin", 2, START),
     Open(
         "open",
         0,
         START,
         "0x" + "e" * 64,
         True,
-        (Member(0, ALICE, PEER_ID, "class", 4, False), Member(1, BOB, PEER_ID, "class", 4, False)),
+        (Member(0, ALICE, PEER_ID, "class", 4, False, True), Member(1, BOB, PEER_ID, "class", 4, False, True)),
         (((0, 8),), ((8, 16),)),
         16,
         (),
+        4,
         20,
         10,
     ),
     Seal(
         "seal",
         0,
-        (Committed(0, ALICE, 4, 8, "3" * 64, "4" * 64, "class", "1", 0, SIGNATURE),),
+        (Committed(0, ALICE, 4, 8, 2, "3" * 64, "4" * 64, "class", "1", 0, SIGNATURE),),
         (Reason(1, "no commitment arrived before the deadline"),),
         "5" * 64,
         7,
     ),
-    Assign("assign", 0, 0, (0,), (), (), (Reducer(0, 0),)),
-    Result("result", 0, (ChunkResult(0, 0, 0, (0,), "6" * 64, SIGNATURE),), 4, 16, ((8, 16),)),
+    Assign("assign", 0, 0, (0,), (), (), (Reducer(0, 0, 0),)),
+    Result(
+        "result", 0, (ChunkResult(0, 0, 0, (0,), "6" * 64),), (Reduction(0, 0, (0,), SIGNATURE),), 4, 16, ((8, 16),)
+    ),
     Close("close", 0, NEXT, (Report(ALICE, SIGNATURE),), ()),
     Verdict("verdict", 0, "7" * 64, "0x" + "e" * 64, (Judged(0, ALICE, True, True, "equal"),)),
     Finish("finish", 1, NEXT),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import pytest
-from round_actors import PEER_ID, START
+from round_actors import NEXT, PEER_ID, START
 from test_schedules import run_schedule
 from world import Weather, World
 
@@ -25,6 +25,7 @@ from anynode.rounds.effects import (
 )
 from anynode.rounds.messages import (
     Applied,
+    Average,
     Beacon,
     ChunkDone,
     Commitment,
@@ -106,14 +107,14 @@ class Centre:
         self.feed_until_still(*(Sync("sync", name, self.state.height, round_) for name in names))
 
     def join(self, *names: str) -> None:
-        self.feed_until_still(*(Join("join", name, PEER_ID, "class", "1") for name in names))
+        self.feed_until_still(*(Join("join", name, PEER_ID, "class", "1", True) for name in names))
         self.hear(*names)
 
     def commitment(self, name: str, **changes: object) -> Commitment:
         opened = self.newest(Open)
         slot = next((member.slot for member in opened.members if member.node == name), 0)
         good = Commitment(
-            "commitment", name, opened.round, slot, 4, 8, root_of(name, opened.round), root_of("trace"), "class", "1"
+            "commitment", name, opened.round, slot, 4, 8, 2, root_of(name, opened.round), root_of("trace"), "class", "1"
         )
         return replace(good, **changes)  # type: ignore[arg-type]
 
@@ -132,12 +133,13 @@ class Centre:
         slot = next(item.slot for item in assign.reducers if item.chunk == chunk)
         who = assign.accepted if senders is None else senders
         node = opened.members[slot].node
-        return ChunkDone("chunk_done", node, opened.round, assign.attempt, chunk, slot, who, root_of(chunk, who))
+        average = Average(chunk, who, root_of(chunk, who))
+        return ChunkDone("chunk_done", node, opened.round, assign.attempt, slot, (average,))
 
     def exchange(self) -> None:
         for item in self.newest(Assign).reducers:
             done = self.done(item.chunk)
-            self.feed_until_still(done, ResultFetched(done.round, done.attempt, done.chunk, done.result))
+            self.feed_until_still(done, ResultFetched(done))
 
     def close(self, *reporters: str) -> None:
         round_ = self.state.round
@@ -192,7 +194,7 @@ def test_a_job_begins_and_waits_for_its_first_members() -> None:
 def test_a_node_without_the_state_or_out_of_reach_gets_no_place() -> None:
     centre = Centre()
     centre.feed_until_still(Tick())
-    centre.feed_until_still(Join("join", ALICE, PEER_ID, "class", "1"))
+    centre.feed_until_still(Join("join", ALICE, PEER_ID, "class", "1", True))
     centre.hear(ALICE, held=-1)
     centre.join(BOB)
     assert centre.count(Open) == 0, "Alice has no state"
@@ -222,7 +224,7 @@ def test_the_beacon_is_asked_for_again_when_it_fails() -> None:
     centre = Centre()
     centre.feed(Tick())
     for name in (ALICE, BOB):
-        centre.feed(Join("join", name, PEER_ID, "class", "1"))
+        centre.feed(Join("join", name, PEER_ID, "class", "1", True))
         centre.feed(Sync("sync", name, 1, 0))
     assert centre.pick(GetBeacon) == [GetBeacon(0)]
     assert centre.feed(Tick()) == [], "it is under way"
@@ -339,7 +341,7 @@ def test_newcomers_are_all_replayed_before_the_first_exchange(centre: Centre) ->
 def test_a_banned_node_is_told_why_and_gets_no_further_place(centre: Centre) -> None:
     centre.commit(ALICE, BOB)
     centre.replay(BOB)
-    centre.feed(Join("join", BOB, PEER_ID, "class", "2"))
+    centre.feed(Join("join", BOB, PEER_ID, "class", "2", True))
     assert centre.pick(Answer) == [Answer(BOB, Refused("refused", BOB, "differs"))]
     centre.exchange()
     centre.close(ALICE)
@@ -414,12 +416,15 @@ def exchanging(centre: Centre) -> Centre:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"senders": ()},
-        {"senders": (1, 0)},
-        {"senders": (0, 0, 1)},
-        {"senders": (0, 1, 2)},
+        {"averages": (Average(0, (), START),)},
+        {"averages": (Average(0, (1, 0), START),)},
+        {"averages": (Average(0, (0, 0, 1), START),)},
+        {"averages": (Average(0, (0, 1, 2), START),)},
+        {"averages": (Average(4, (0, 1), START),)},
+        {"averages": (Average(0, (0, 1), START), Average(0, (0, 1), NEXT))},
         {"node": CAROL},
-        {"chunk": 4},
+        {"slot": 100_000},
+        {"attempt": 1},
         {"round": 1},
     ],
     ids=str,
@@ -444,9 +449,9 @@ def test_the_round_goes_on_when_every_chunk_is_fetched(exchanging: Centre) -> No
         done = exchanging.done(chunk)
         exchanging.feed(done)
         assert [effect.done for effect in exchanging.pick(FetchResult)] == [done]
-        exchanging.feed(ResultFetched(0, 0, chunk, root_of("something else")))
+        exchanging.feed(ResultFetched(replace(done, averages=(Average(chunk, (0,), root_of("something else")),))))
         assert chunk not in exchanging.state.fetched, "it must be what the reducer has signed"
-        exchanging.feed(ResultFetched(0, 0, chunk, done.result))
+        exchanging.feed(ResultFetched(done))
     result = exchanging.newest(Result)
     assert [entry.chunk for entry in result.chunks] == [0, 1, 2, 3]
     assert (result.steps, result.cursor, result.returned) == (4, 16, ())
@@ -461,7 +466,7 @@ def test_dead_reducers_are_replaced_and_what_was_fetched_is_kept(exchanging: Cen
     assert of_alice
     for chunk in (of_bob[0], *of_alice):
         done = exchanging.done(chunk)
-        exchanging.feed_until_still(done, ResultFetched(0, 0, chunk, done.result))
+        exchanging.feed_until_still(done, ResultFetched(done))
     exchanging.now = 5.9
     exchanging.hear(ALICE)
     assert exchanging.count(Assign) == 1
@@ -474,7 +479,7 @@ def test_dead_reducers_are_replaced_and_what_was_fetched_is_kept(exchanging: Cen
     assert (second.accepted, second.rejected, second.weightless) == (first.accepted, (), ())
     for chunk in of_bob[1:]:
         done = exchanging.done(chunk, (0,))
-        exchanging.feed_until_still(done, ResultFetched(0, 1, chunk, done.result))
+        exchanging.feed_until_still(done, ResultFetched(done))
     assert len(exchanging.newest(Result).chunks) == 4
     assert {entry.attempt for entry in exchanging.newest(Result).chunks} == {0, 1}
 

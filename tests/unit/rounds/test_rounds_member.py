@@ -25,6 +25,7 @@ from anynode.rounds.effects import (
 )
 from anynode.rounds.messages import (
     Applied,
+    Average,
     ChunkDone,
     Commitment,
     Delivery,
@@ -51,7 +52,7 @@ assert isinstance(SEAL, Seal)
 assert isinstance(ASSIGN, Assign)
 CHAIN = chain_of(*BODIES)
 UPDATE, TRACE = "3" * 64, "4" * 64
-WORK = WorkDone(0, START, 4, 8, UPDATE, TRACE)
+WORK = WorkDone(0, START, 4, 8, 2, UPDATE, TRACE)
 
 
 class Member:
@@ -311,7 +312,7 @@ def reducing() -> tuple[Member, Assign]:
     assert isinstance(ASSIGN, Assign)
     second = replace(SEAL.commitments[0], slot=1, node=BOB, update_root="8" * 64)
     seal = replace(SEAL, commitments=(*SEAL.commitments, second), missing=())
-    assign = replace(ASSIGN, accepted=(0, 1), reducers=(Reducer(0, 0), Reducer(1, 1)))
+    assign = replace(ASSIGN, accepted=(0, 1), reducers=(Reducer(0, 0, 1), Reducer(1, 1, 0)))
     alice = Member()
     chain = chain_of(*BODIES[:2], seal, assign)
     alice.records(*chain[:2])
@@ -322,17 +323,17 @@ def reducing() -> tuple[Member, Assign]:
 
 def delivery(slot: int) -> Delivery:
     """The first chunk of this member's update."""
-    return Delivery("delivery", (ALICE, BOB)[slot], 0, 0, 0, slot, "7" * 64)
+    return Delivery("delivery", (ALICE, BOB)[slot], 0, 0, slot, 0, (0,), ("7" * 64,))
 
 
 def test_each_chunk_goes_to_its_reducer_until_there_is_a_receipt(reducing: tuple[Member, Assign]) -> None:
     alice, _ = reducing
-    assert alice.pick(Deliver) == [Deliver(0, 0, 0, 0, 0, UPDATE), Deliver(0, 0, 1, 0, 1, UPDATE)]
-    alice.feed(Failed("deliver 1 1"))
+    assert alice.pick(Deliver) == [Deliver(0, 0, 0, 0, (0,), UPDATE, 0), Deliver(0, 0, 0, 1, (1,), UPDATE, 1)]
+    alice.feed(Failed("deliver 0 1 1"))
     alice.after(2.0)
-    assert alice.pick(Deliver) == [Deliver(0, 0, 1, 0, 1, UPDATE)]
-    alice.feed(DeliveryReceipt("delivery_receipt", BOB, 0, 0, 1, 0, "7" * 64))
-    alice.feed(Failed("deliver 1 1"))
+    assert alice.pick(Deliver) == [Deliver(0, 0, 0, 1, (1,), UPDATE, 1)]
+    alice.feed(DeliveryReceipt("delivery_receipt", BOB, 0, 0, 0, 1, (1,), ("7" * 64,)))
+    alice.feed(Failed("deliver 0 1 1"))
     alice.after(5.0)
     assert not alice.pick(Deliver)
 
@@ -344,8 +345,8 @@ def test_a_reducer_averages_when_all_have_delivered(reducing: tuple[Member, Assi
     assert not alice.pick(Reduce)
     alice.feed(delivery(1))
     assert [(effect.chunk, effect.senders, effect.assign) for effect in alice.pick(Reduce)] == [(0, (0, 1), assign)]
-    alice.feed(Reduced(0, 0, 0, (0, 1), "6" * 64))
-    assert [(done.chunk, done.senders, done.result) for done in alice.sent(ChunkDone)] == [(0, (0, 1), "6" * 64)]
+    alice.feed(Reduced(0, 0, (0, 1), "6" * 64))
+    assert [done.averages for done in alice.sent(ChunkDone)] == [(Average(0, (0, 1), "6" * 64),)]
     alice.after(3.0)
     assert len(alice.sent(ChunkDone)) == 1, "until the result is in the records"
 
@@ -371,7 +372,7 @@ def test_a_delivery_that_fits_no_slot_is_not_taken(reducing: tuple[Member, Assig
 
 def test_an_update_that_was_not_accepted_is_not_averaged(reducing: tuple[Member, Assign]) -> None:
     alice, assign = reducing
-    again = replace(assign, attempt=1, accepted=(0,), reducers=(Reducer(0, 0), Reducer(1, 0)))
+    again = replace(assign, attempt=1, accepted=(0,), reducers=(Reducer(0, 0, 0), Reducer(1, 0, 0)))
     alice.feed(delivery(1))
     alice.records(Record(JOB, 4, alice.state.head, again))
     alice.feed(delivery(0))
@@ -382,9 +383,11 @@ def test_a_replaced_reducer_does_not_speak_for_its_chunk(reducing: tuple[Member,
     alice, assign = reducing
     alice.feed(delivery(0))
     alice.feed(delivery(1))
-    alice.feed(Reduced(0, 0, 0, (0, 1), "6" * 64))
-    alice.records(Record(JOB, 4, alice.state.head, replace(assign, attempt=1, reducers=(Reducer(0, 1), Reducer(1, 1)))))
-    assert alice.pick(Deliver) == [Deliver(0, 1, 0, 0, 1, UPDATE)], "it hands its own chunk to the new reducer"
+    alice.feed(Reduced(0, 0, (0, 1), "6" * 64))
+    alice.records(
+        Record(JOB, 4, alice.state.head, replace(assign, attempt=1, reducers=(Reducer(0, 1, 0), Reducer(1, 1, 0))))
+    )
+    assert alice.pick(Deliver) == [Deliver(0, 1, 0, 1, (0, 1), UPDATE, 1)], "it hands its own chunk to the new reducer"
     alice.after(60.0)
     assert not alice.sent(ChunkDone)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from round_actors import ALICE, BOB, BODIES, DOMAIN, JOB, OTHER_JOB, PEER_ID, SIGNATURE, chain_of, key
 
-from anynode.rounds.messages import ChunkDone, Commitment, DeliveryReceipt, Join, Receipt, StateReport
+from anynode.rounds.messages import Average, ChunkDone, Commitment, DeliveryReceipt, Join, Receipt, StateReport
 from anynode.rounds.records import Record, Seal
 from anynode.rounds.statements import commitment_of, statement
 from anynode_contracts.errors import RefusedError
@@ -17,11 +17,11 @@ from anynode_contracts.signing import SigningDomain, check, sign
 
 ROOT, TRACE = "3" * 64, "4" * 64
 MESSAGES: dict[str, Any] = {
-    "join": Join("join", ALICE, PEER_ID, "class", "1"),
-    "commitment": Commitment("commitment", ALICE, 1, 2, 3, 6, ROOT, TRACE, "class", "1", 7),
+    "join": Join("join", ALICE, PEER_ID, "class", "1", True),
+    "commitment": Commitment("commitment", ALICE, 1, 2, 3, 6, 2, ROOT, TRACE, "class", "1", 7),
     "receipt": Receipt("receipt", ALICE, 1, 2, ROOT, TRACE),
-    "delivery_receipt": DeliveryReceipt("delivery_receipt", ALICE, 1, 0, 3, 2, ROOT),
-    "chunk_done": ChunkDone("chunk_done", ALICE, 1, 0, 3, 2, (0, 2), ROOT),
+    "delivery_receipt": DeliveryReceipt("delivery_receipt", ALICE, 1, 0, 3, 2, (5,), (ROOT,)),
+    "chunk_done": ChunkDone("chunk_done", ALICE, 1, 0, 3, (Average(5, (0, 2), ROOT),)),
     "state_report": StateReport("state_report", ALICE, 1, ROOT),
     "record": chain_of(*BODIES)[2],
 }
@@ -69,9 +69,12 @@ def changes(message: Any) -> list[tuple[str, Any]]:
         value = getattr(message, field.name)
         if field.name in UNSIGNED or (field.name == "node" and message.kind in SIGNER_NAMED):
             continue
-        other: Any = {int: lambda v: v + 1, str: lambda v: v.replace(v[-1], "8"), tuple: lambda v: (*v, 9)}[
-            type(value)
-        ](value)
+        other: Any = {
+            bool: lambda v: not v,
+            int: lambda v: v + 1,
+            str: lambda v: v.replace(v[-1], "8"),
+            tuple: lambda v: (*v, v[0]),
+        }[type(value)](value)
         found.append((field.name, BOB if field.name == "node" else other))
     return found
 

@@ -14,6 +14,8 @@ from round_actors import ALICE, BODIES, PEER_ID, SIGNATURE, signed_chain
 
 from anynode.rounds import wire
 from anynode.rounds.messages import (
+    PROTOCOL,
+    Average,
     ChunkDone,
     Commitment,
     Delivery,
@@ -25,21 +27,21 @@ from anynode.rounds.messages import (
     StateReport,
     Sync,
 )
-from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import RefusedError
 
+VERSION = bytes([PROTOCOL])
 ROOT, TRACE = "3" * 64, "4" * 64
 TO_COORDINATOR = (
-    Join("join", ALICE, PEER_ID, "class", "1", SIGNATURE),
+    Join("join", ALICE, PEER_ID, "class", "1", True, SIGNATURE),
     Sync("sync", ALICE, 5, -1),
-    Commitment("commitment", ALICE, 1, 2, 3, 6, ROOT, TRACE, "class", "1", 7, SIGNATURE),
-    ChunkDone("chunk_done", ALICE, 1, 0, 3, 2, (0, 2), ROOT, SIGNATURE),
+    Commitment("commitment", ALICE, 1, 2, 3, 6, 2, ROOT, TRACE, "class", "1", 7, SIGNATURE),
+    ChunkDone("chunk_done", ALICE, 1, 0, 2, (Average(3, (0, 2), ROOT), Average(5, (0,), TRACE)), SIGNATURE),
     StateReport("state_report", ALICE, 1, ROOT, SIGNATURE),
     Leave("leave", ALICE),
 )
 RECEIPT = Receipt("receipt", ALICE, 1, 2, ROOT, TRACE, SIGNATURE)
-DELIVERY = Delivery("delivery", ALICE, 1, 0, 3, 2, ROOT)
-DELIVERY_RECEIPT = DeliveryReceipt("delivery_receipt", ALICE, 1, 0, 3, 2, ROOT, SIGNATURE)
+DELIVERY = Delivery("delivery", ALICE, 1, 0, 2, 1, (3, 4), (ROOT, TRACE))
+DELIVERY_RECEIPT = DeliveryReceipt("delivery_receipt", ALICE, 1, 0, 2, 1, (3,), (ROOT,), SIGNATURE)
 ANSWER = wire.CoordinatorAnswer(RECEIPT, tuple(signed_chain()))
 
 PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
@@ -52,11 +54,11 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
 
 
 def parse(name: str, value: Any) -> object:
-    return PARSERS[name][0](value if isinstance(value, bytes) else json.dumps(value).encode())
+    return PARSERS[name][0](VERSION + (value if isinstance(value, bytes) else json.dumps(value).encode()))
 
 
 def good(name: str) -> Any:
-    return json.loads(PARSERS[name][1])
+    return json.loads(PARSERS[name][1][1:])
 
 
 # --- there and back -------------------------------------------------------------------------------------------------
@@ -77,6 +79,15 @@ def test_answers_and_records_come_back_as_they_were() -> None:
     parsed = wire.parse_records(wire.encode_records(ANSWER.records))
     assert [item.record.body for item in parsed] == list(BODIES), "every kind of record"
     assert [item.record.hash for item in parsed] == [item.record.hash for item in ANSWER.records]
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.parametrize("first", [b"", b"\x01", b"\x03", b"\xff"])
+def test_another_protocol_version_is_refused_and_named(name: str, first: bytes) -> None:
+    """So is what the first version sent, which began with its JSON."""
+    parser, data = PARSERS[name]
+    with pytest.raises(RefusedError, match="another version of the protocol than 2; update AnyNode"):
+        parser(first + data[1:])
 
 
 # --- hostile bytes --------------------------------------------------------------------------------------------------
@@ -174,9 +185,9 @@ FREE_TEXT = {"hardware", "code_version", "reason", "beacon", "block_hash"}
 
 @pytest.mark.parametrize("bad", ["3" * 63, "3" * 65, "3" * 63 + "G", "A" * 64, "3" * 64 + "\n", "0x" + "3" * 64, ""])
 def test_a_hash_is_64_lower_case_digits(bad: str) -> None:
-    for name, field in (("state_report", "state_root"), ("commitment", "update_root"), ("delivery", "payload")):
+    for name, field in (("state_report", "state_root"), ("commitment", "update_root"), ("delivery", "payloads")):
         with pytest.raises(RefusedError):
-            parse(name, good(name) | {field: bad})
+            parse(name, good(name) | {field: [bad] if field == "payloads" else bad})
 
 
 @pytest.mark.parametrize(
@@ -207,10 +218,17 @@ def test_an_address_has_one_spelling(bad: str) -> None:
         ("commitment", "slot", 100_001),
         ("commitment", "energy_mj", -1),
         ("commitment", "energy_mj", 2**64),
-        ("chunk_done", "chunk", 2**20 + 1),
+        ("commitment", "micro_batch", 0),
+        ("commitment", "micro_batch", 2**17),
         ("chunk_done", "attempt", 1_001),
-        ("chunk_done", "senders", [0, -1]),
-        ("chunk_done", "senders", [[0]]),
+        ("chunk_done", "averages", []),
+        ("chunk_done", "averages", [{"chunk": 2**20 + 1, "senders": [0], "result": ROOT}]),
+        ("chunk_done", "averages", [{"chunk": 0, "senders": [0, -1], "result": ROOT}]),
+        ("chunk_done", "averages", [{"chunk": 0, "senders": [[0]], "result": ROOT}]),
+        ("chunk_done", "averages", [{"chunk": chunk, "senders": [0], "result": ROOT} for chunk in range(9)]),
+        ("delivery", "chunks", []),
+        ("delivery", "chunks", list(range(9))),
+        ("delivery", "payloads", [ROOT] * 9),
     ],
 )
 def test_a_field_beyond_its_limit_is_refused(name: str, field: str, bad: Any) -> None:
@@ -236,11 +254,11 @@ def test_a_message_of_one_kind_is_refused_as_another() -> None:
 
 def test_more_records_than_asked_for_are_refused() -> None:
     one = asdict(ANSWER.records[0])
-    wire.parse_records(canonical_json([one] * wire.RECORDS_MAX))
+    parse("records", [one] * wire.RECORDS_MAX)
     with pytest.raises(RefusedError, match="run of records"):
-        wire.parse_records(canonical_json([one] * (wire.RECORDS_MAX + 1)))
+        parse("records", [one] * (wire.RECORDS_MAX + 1))
     with pytest.raises(RefusedError, match="answer of the coordinator"):
-        wire.parse_answer(canonical_json({"answer": None, "records": [one] * (wire.RECORDS_MAX + 1)}))
+        parse("answer", {"answer": None, "records": [one] * (wire.RECORDS_MAX + 1)})
 
 
 def test_more_members_than_a_round_can_have_are_refused() -> None:
@@ -257,7 +275,7 @@ def test_more_members_than_a_round_can_have_are_refused() -> None:
 def test_any_bytes_are_refused_or_a_message(data: bytes) -> None:
     for parser, _ in PARSERS.values():
         try:
-            parser(data)
+            parser(VERSION + data)
         except RefusedError:
             continue
         assert data.strip() == b"[]", "only an empty run of records is this short"
@@ -272,4 +290,4 @@ def test_bytes_changed_on_the_way_are_refused_or_another_message(name: str, data
         found = parser(changed)
     except RefusedError:
         return
-    assert changed == sent or found != parser(sent) or json.loads(changed) == json.loads(sent)
+    assert changed == sent or found != parser(sent) or json.loads(changed[1:]) == json.loads(sent[1:])

@@ -53,7 +53,7 @@ def judged_round(
     accepted = tuple(slot for slot in slots if slot not in rejected + weightless)
     delivered = senders if senders is not None else (accepted,) * len(SPECS)
     chunks = tuple(
-        ChunkResult(chunk, 0, reducer, who, "c" * 64, "")
+        ChunkResult(chunk, 0, reducer, who, "c" * 64)
         for chunk, (reducer, who) in enumerate(zip(reducers, delivered, strict=True))
     )
     return JudgedRound(
@@ -63,10 +63,11 @@ def judged_round(
             "1" * 64,
             "0x",
             False,
-            tuple(Member(slot, node(slot), PEER_ID, "class", 5, slot not in weightless) for slot in slots),
+            tuple(Member(slot, node(slot), PEER_ID, "class", 5, slot not in weightless, True) for slot in slots),
             tuple(((0, 0),) for _ in slots),
             0,
             (),
+            5,
             20,
             10,
         ),
@@ -74,7 +75,8 @@ def judged_round(
             "seal",
             3,
             tuple(
-                Committed(slot, node(slot), 4, samples[slot], "2" * 64, "3" * 64, "class", "1", 0, "") for slot in slots
+                Committed(slot, node(slot), 4, samples[slot], 2, "2" * 64, "3" * 64, "class", "1", 0, "")
+                for slot in slots
             ),
             (),
             "4" * 64,
@@ -87,9 +89,9 @@ def judged_round(
             accepted,
             tuple(Reason(slot, "differs") for slot in rejected),
             weightless,
-            tuple(Reducer(chunk, reducer) for chunk, reducer in enumerate(reducers)),
+            tuple(Reducer(chunk, reducer, reducer) for chunk, reducer in enumerate(reducers)),
         ),
-        result=Result("result", 3, chunks, 4, 0, ()),
+        result=Result("result", 3, chunks, (), 4, 0, ()),
         verdict=Verdict(
             "verdict",
             3,

@@ -10,7 +10,7 @@ from signed_world import DOMAIN, SignedWorld, key, make_job, sign_record
 from world import START_ROOT, Weather
 
 from anynode.rounds.chain import verify
-from anynode.rounds.messages import ChunkDone
+from anynode.rounds.messages import Average, ChunkDone
 from anynode.rounds.records import (
     Assign,
     Begin,
@@ -198,6 +198,10 @@ def first_chunk(**changes: object) -> Callable[[Result], Result]:
     return lambda r: replace(r, chunks=(replace(r.chunks[0], **changes), *r.chunks[1:]))  # type: ignore[arg-type]
 
 
+def first_reduction(**changes: object) -> Callable[[Result], Result]:
+    return lambda r: replace(r, reductions=(replace(r.reductions[0], **changes), *r.reductions[1:]))  # type: ignore[arg-type]
+
+
 def judgement(slot: int, **changes: object) -> Callable[[Verdict], Verdict]:
     return lambda v: replace(
         v,
@@ -247,10 +251,21 @@ def reducer_counts_a_sender_twice(world: SignedWorld, records: Chain) -> Chain:
     assert isinstance(opened, Open)
     entry = result.chunks[0]
     entry = replace(entry, senders=(entry.senders[0], *entry.senders))
-    node = opened.members[entry.reducer].node
-    done = ChunkDone("chunk_done", node, 1, entry.attempt, entry.chunk, entry.reducer, entry.senders, entry.result)
-    entry = replace(entry, signature=sign(world.accounts[node], DOMAIN, statement(world.job.job_id, done)))
-    return with_body(records, place, replace(result, chunks=(entry, *result.chunks[1:])))
+    return with_body(records, place, signed_anew(world, opened, replace(result, chunks=(entry, *result.chunks[1:]))))
+
+
+def signed_anew(world: SignedWorld, opened: Open, result: Result) -> Result:
+    """The result with the signature of whoever its chunks name as their reducer."""
+    reductions = []
+    for item in result.reductions:
+        entries = [entry for entry in result.chunks if entry.chunk in item.chunks]
+        reducer = entries[0].reducer
+        node = opened.members[reducer].node
+        averages = tuple(Average(entry.chunk, entry.senders, entry.result) for entry in entries)
+        done = ChunkDone("chunk_done", node, result.round, item.attempt, reducer, averages)
+        signature = sign(world.accounts[node], DOMAIN, statement(world.job.job_id, done))
+        reductions.append(replace(item, reducer=reducer, signature=signature))
+    return replace(result, reductions=tuple(reductions))
 
 
 def another_member_reduced(world: SignedWorld, records: Chain) -> Chain:
@@ -259,20 +274,16 @@ def another_member_reduced(world: SignedWorld, records: Chain) -> Chain:
     result, opened = records[place].body, records[at(records, Open, 1)].body
     assert isinstance(result, Result)
     assert isinstance(opened, Open)
-    entry = result.chunks[0]
-    other = next(slot for slot in entry.senders if slot != entry.reducer)
-    node = opened.members[other].node
-    done = ChunkDone("chunk_done", node, 1, entry.attempt, entry.chunk, other, entry.senders, entry.result)
-    entry = replace(
-        entry, reducer=other, signature=sign(world.accounts[node], DOMAIN, statement(world.job.job_id, done))
-    )
-    return with_body(records, place, replace(result, chunks=(entry, *result.chunks[1:])))
+    first = result.chunks[0].reducer
+    other = next(slot for slot in result.chunks[0].senders if slot != first)
+    chunks = tuple(replace(entry, reducer=other) if entry.reducer == first else entry for entry in result.chunks)
+    return with_body(records, place, signed_anew(world, opened, replace(result, chunks=chunks)))
 
 
 def new_beginning(_: SignedWorld, records: Chain) -> Chain:
     """Back to the start state in the middle of the job."""
     place = at(records, Open, 2)
-    return [*records[:place], replace(records[place], body=Begin("begin", 1, START_ROOT)), *records[place:]]
+    return [*records[:place], replace(records[place], body=Begin("begin", 2, START_ROOT)), *records[place:]]
 
 
 def second_assign(change: Callable[[Assign], Assign]) -> Edit:
@@ -352,7 +363,7 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
         "excluded node",
     ),
     "a reducer without weight": (
-        edit_assign(lambda a: replace(a, reducers=(Reducer(0, a.weightless[0]), *a.reducers[1:]))),
+        edit_assign(lambda a: replace(a, reducers=(Reducer(0, a.weightless[0], a.accepted[0]), *a.reducers[1:]))),
         "stranger reduce",
     ),
     "a chunk that nobody reduces": (edit_assign(lambda a: replace(a, reducers=a.reducers[1:])), "every chunk exactly"),
@@ -367,7 +378,7 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
                 a,
                 accepted=a.accepted[1:],
                 rejected=(Reason(a.accepted[0], "no"),),
-                reducers=tuple(Reducer(item.chunk, a.accepted[1]) for item in a.reducers),
+                reducers=tuple(Reducer(item.chunk, a.accepted[1], a.accepted[1]) for item in a.reducers),
             )
         ),
         "more than who reduces",
@@ -380,11 +391,20 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
     "a sender twice": (reducer_counts_a_sender_twice, "one twice"),
     "a sender left out": (edit_result(first_chunk(senders=(3,))), "not signed by"),
     "another average under the signature": (edit_result(first_chunk(result="9" * 64)), "not signed by"),
-    "a reduction without its signature": (edit_result(first_chunk(signature="")), "no valid signature"),
+    "a reduction without its signature": (edit_result(first_reduction(signature="")), "no valid signature"),
     "another reducer": (another_member_reduced, "other chunks than were assigned"),
     "a reducer that no slot has": (edit_result(first_chunk(reducer=77)), "other chunks than were assigned"),
     "a chunk left out": (edit_result(lambda r: replace(r, chunks=r.chunks[1:])), "other chunks than were assigned"),
     "an attempt that was not made": (edit_result(first_chunk(attempt=1)), "not made"),
+    "a chunk that no signature covers": (
+        edit_result(lambda r: replace(r, reductions=r.reductions[1:])),
+        "one signature",
+    ),
+    "a chunk that two signatures cover": (
+        edit_result(lambda r: replace(r, reductions=(r.reductions[0], *r.reductions))),
+        "one signature",
+    ),
+    "a signature of another reducer": (edit_result(first_reduction(reducer=4)), "another reducer's signature"),
     "other steps": (edit_result(lambda r: replace(r, steps=r.steps + 1)), "other steps or samples"),
     "another pool": (edit_result(lambda r: replace(r, returned=r.returned[1:])), "other steps or samples"),
     "another cursor": (edit_result(lambda r: replace(r, cursor=r.cursor + 1)), "other steps or samples"),
@@ -424,7 +444,7 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
     "no beginning": (without(Begin, 0), "out of order"),
     "a second beginning": (new_beginning, "out of order"),
     "another protocol": (
-        lambda _, records: with_body(records, 0, Begin("begin", 2, START_ROOT)),
+        lambda _, records: with_body(records, 0, Begin("begin", 1, START_ROOT)),
         "protocol version",
     ),
     "no opening": (without(Open, 1), "out of order"),

@@ -1,48 +1,66 @@
 """Run everything that must pass: ``scripts/test [--deep] [--only NAME] [pytest arguments]``.
 
-Every check runs, also after one has failed, so that one run shows everything. The Python tests come last: pytest's
-closing line counts them. ``--deep`` goes to pytest, which then runs more schedules and repetitions. ``--only`` runs a
-single check by its name; with names or options of pytest after it, `scripts/test --only pytest tests/unit -k merkle`.
+Every check runs, also after one has failed, so that one run shows everything. There are two lanes side by side: tests
+that mostly wait for real processes, and everything that only computes. A check's output is shown when it has ended.
+The last line counts all Python tests. ``--deep`` goes to pytest, which then runs more schedules and repetitions.
+``--only`` runs a single check by its name, with its output as it comes; with names or options of pytest after it,
+`scripts/test --only pytest tests/unit -k merkle`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 PYTEST_FOUND_NONE = 5
+#: Tests of real processes. They leave the processor idle for most of their time, and must not be starved.
+WAITING = ("tests/chain", "tests/e2e", "tests/swarm")
+_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
+#: What pytest's closing line looks like: counts, and the time at its end.
+_CLOSING = re.compile(r"^(?:=+ )?(?:\d+ [a-z]+(?:, )?)+ in [\d.]+s")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One command, by the name that --only takes."""
+    """One command, by the name that --only takes. ``nice`` is added to its priority number."""
 
     name: str
     command: tuple[str, ...]
+    nice: int = 0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check ended."""
+    """How a check ended, and the tests that it counted, by how they ended."""
 
     name: str
     passed: bool
     seconds: float
+    tests: Counter[str] = field(default_factory=Counter)
 
 
-def checks(pytest_arguments: Sequence[str]) -> tuple[Check, ...]:
-    """Everything that must pass, the quick ones first."""
+def pytest_check(name: str, arguments: Sequence[str], nice: int = 0) -> Check:
+    return Check(name, (str(BIN / "python"), "-m", "pytest", *arguments), nice)
+
+
+def lanes(deep: bool) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
+    """What runs side by side: what mostly waits, and what computes, the quick ones first."""
     python = str(BIN / "python")
     npm = (str(BIN / "npm"), "run", "--silent")
-    return (
+    options = ("--deep",) if deep else ()
+    computing = (
         Check("ruff", (python, "-m", "ruff", "check", ".")),
         Check("format", (python, "-m", "ruff", "format", "--check", "--quiet", ".")),
         Check("dead-code", (python, "-m", "vulture")),
@@ -51,7 +69,11 @@ def checks(pytest_arguments: Sequence[str]) -> tuple[Check, ...]:
         Check("mypy-bench", (python, "-m", "mypy", *scripts("run_bench/*.py"))),  # apart: it has a __main__ too
         Check("abi", (*npm, "check")),
         Check("solidity", (*npm, "test")),
-        Check("pytest", (python, "-m", "pytest", *pytest_arguments)),
+        pytest_check("pytest-computing", [*options, *(f"--ignore={path}" for path in WAITING)]),
+    )
+    return (
+        (pytest_check("pytest-waiting", [*options, *WAITING]),),
+        tuple(Check(check.name, check.command, nice=10) for check in computing),
     )
 
 
@@ -59,44 +81,103 @@ def scripts(pattern: str) -> list[str]:
     return sorted(str(path) for path in ROOT.glob(f"scripts/{pattern}"))
 
 
-def run(check: Check) -> Outcome:
-    """Run one check with its output shown as it comes."""
-    print(f"\n== {check.name}: {' '.join(Path(part).name if part.startswith('/') else part for part in check.command)}")
-    sys.stdout.flush()
+def title(check: Check) -> str:
+    return f"\n== {check.name}: {' '.join(Path(part).name if part.startswith('/') else part for part in check.command)}"
+
+
+def start(check: Check, output: int | None) -> int:
+    """Run a check to its end and return its exit code; ``output`` is where it writes, None for here."""
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONNOUSERSITE": "1"}
+    polite = ("nice", "-n", str(check.nice)) if check.nice else ()
+    done = subprocess.run(
+        [*polite, *check.command],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+        check=False,
+    )
+    return done.returncode
+
+
+def run(check: Check, talking: threading.Lock) -> Outcome:
+    """Run a check among others; what it said is shown in one piece when it has ended."""
     started = time.monotonic()
-    code = subprocess.run(check.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
-    if check.name == "pytest" and code == PYTEST_FOUND_NONE:
-        print("pytest found no test; check the names given", flush=True)
-    return Outcome(check.name, code == 0, time.monotonic() - started)
+    with tempfile.TemporaryFile("w+b") as said:
+        code = start(check, said.fileno())
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    with talking:
+        print(title(check))
+        print(text, end="" if text.endswith("\n") else "\n", flush=True)
+    return Outcome(check.name, code == 0, time.monotonic() - started, counted(text))
 
 
-def show(outcomes: Sequence[Outcome]) -> None:
-    print("\n== so far" if outcomes and outcomes[-1].name != "pytest" else "\n== all")
+def counted(text: str) -> Counter[str]:
+    """How many tests ended how, by the closing line of pytest; nothing for other checks."""
+    tests: Counter[str] = Counter()
+    for line in reversed(text.splitlines()):
+        if _CLOSING.match(line):
+            tests.update({word.removesuffix("s"): int(number) for number, word in _COUNT.findall(line)})
+            break
+    return tests
+
+
+def run_all(deep: bool) -> int:
+    """Both lanes; the last line counts all Python tests."""
+    started = time.monotonic()
+    outcomes: list[Outcome] = []
+    talking = threading.Lock()
+
+    def follow(lane: Sequence[Check]) -> None:
+        outcomes.extend(run(check, talking) for check in lane)
+
+    threads = [threading.Thread(target=follow, args=[lane]) for lane in lanes(deep)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print("\n== all")
     for outcome in outcomes:
-        print(f"   {'ok  ' if outcome.passed else 'FAIL'} {outcome.name:<14} {outcome.seconds:6.1f} s")
-    sys.stdout.flush()
+        print(f"   {'ok  ' if outcome.passed else 'FAIL'} {outcome.name:<16} {outcome.seconds:6.1f} s")
+    failed = [outcome.name for outcome in outcomes if not outcome.passed]
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    print(closing(outcomes, time.monotonic() - started), flush=True)
+    return 1 if failed else 0
+
+
+def closing(outcomes: Sequence[Outcome], seconds: float) -> str:
+    """The last line. A check that failed without a failed test counts as one."""
+    tests = sum((outcome.tests for outcome in outcomes), Counter[str]())
+    failed = sum(outcome.tests["failed"] + outcome.tests["error"] or not outcome.passed for outcome in outcomes)
+    return f"{tests['passed']} passed, {failed} failed, {tests['skipped']} skipped in {seconds:.1f}s"
+
+
+def run_one(name: str, deep: bool, rest: Sequence[str], parser: argparse.ArgumentParser) -> int:
+    """A single check, with its output as it comes."""
+    known = {check.name: check for lane in lanes(deep) for check in lane}
+    known["pytest"] = pytest_check("pytest", [*(["--deep"] if deep else []), *rest])
+    if name not in known:
+        parser.error(f"no check is called {name}; there are {', '.join(known)}")
+    print(title(known[name]), flush=True)
+    code = start(known[name], None)
+    if code == PYTEST_FOUND_NONE:
+        print("pytest found no test; check the names given", flush=True)
+    return 1 if code else 0
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__, add_help=True)
     parser.add_argument("--deep", action="store_true", help="more schedules and repetitions")
-    parser.add_argument("--only", metavar="NAME", help="run one check: " + ", ".join(c.name for c in checks([])))
+    parser.add_argument("--only", metavar="NAME", help="run one check, or pytest with arguments of yours after it")
     options, rest = parser.parse_known_args(arguments)
-    chosen = checks([*(["--deep"] if options.deep else []), *rest])
+    if rest and options.only is None:
+        options.only = "pytest"
     if options.only:
-        chosen = tuple(check for check in chosen if check.name == options.only)
-        if not chosen:
-            parser.error(f"no check is called {options.only}")
-    outcomes: list[Outcome] = []
-    for check in chosen:
-        if check.name == "pytest" and outcomes:
-            show(outcomes)  # before pytest, so that the closing line with its count stays the last one
-        outcomes.append(run(check))
-    failed = [outcome.name for outcome in outcomes if not outcome.passed]
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+        return run_one(options.only, options.deep, rest, parser)
+    return run_all(options.deep)
 
 
 if __name__ == "__main__":

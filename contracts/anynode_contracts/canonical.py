@@ -30,7 +30,7 @@ def parse_json(data: bytes) -> Any:
     return from_json(data, allow_inf_nan=False)
 
 
-def hash_hex(data: bytes) -> str:
+def hash_hex(data: bytes | memoryview) -> str:
     """BLAKE3 of ``data`` as 64 lower-case hexadecimal digits."""
     return blake3(data).hexdigest()
 

@@ -1,14 +1,25 @@
-"""The blob store: chunks and manifests on disk, named by their BLAKE3 hash, written aside, synced and renamed."""
+"""The blob store: chunks and manifests on disk, named by their BLAKE3 hash, written aside and renamed.
+
+A blob survives the death of any process as soon as it is stored, and a power cut once it is synced: whoever gives
+others its word on some blobs (a state, a recorded result) syncs them first, many at a time. What a power cut damages is
+found out by its hash, and fetched or computed again.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from anynode.blobs.manifest import CHUNK_BYTES_MAX, ChunkRef, Manifest, cut
 from anynode_contracts.canonical import hash_hex
 from anynode_contracts.errors import RefusedError
-from anynode_contracts.files import write_aside
+from anynode_contracts.files import cannot_write, write_aside
+
+SYNCS_AT_ONCE = 4
+"""A file system writes its journal once for all syncs that wait for it."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -41,10 +52,35 @@ class BlobStore:
 
     def put(self, data: bytes | memoryview) -> str:
         """Store ``data`` and return its hash. Storing the same bytes twice costs one look-up."""
-        digest = hash_hex(bytes(data))
-        if not self.has(digest):
-            write_aside(self.path(digest), data)
+        digest = hash_hex(data)
+        self.keep(digest, data)
         return digest
+
+    def keep(self, digest: str, data: bytes | memoryview) -> None:
+        """Store ``data``, of which the caller knows that it hashes to ``digest``."""
+        path = self.path(digest)
+        if self._size_bytes(digest) == len(data):
+            os.utime(path)  # it counts as new, so that nothing deletes it as old
+        else:
+            write_aside(path, data, durable=False)
+
+    def sync(self, digests: Iterable[str]) -> None:
+        """Make stored blobs durable. Raises ``StorageError`` when the disk fails, ``RefusedError`` for one that is
+        missing.
+        """
+        with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+            for _ in pool.map(self._sync, digests):
+                pass
+
+    def _sync(self, digest: str) -> None:
+        path = self.path(digest)
+        try:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        except FileNotFoundError as error:
+            raise RefusedError(f"blob {digest[:16]}… is not here; fetch it from a peer that has it") from error
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     def put_manifest(self, manifest: Manifest) -> str:
         """Store a manifest whose chunks are already here, and return its root."""
@@ -66,5 +102,11 @@ class BlobStore:
         return b"".join(self.get(chunk.hash) for chunk in manifest.chunks)
 
     def missing(self, manifest: Manifest) -> tuple[ChunkRef, ...]:
-        """The chunks still to fetch."""
-        return tuple(chunk for chunk in manifest.chunks if not self.has(chunk.hash))
+        """The chunks still to fetch: those that are not here, or not in their full size."""
+        return tuple(chunk for chunk in manifest.chunks if self._size_bytes(chunk.hash) != chunk.size_bytes)
+
+    def _size_bytes(self, digest: str) -> int:
+        try:
+            return self.path(digest).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return -1

@@ -128,7 +128,7 @@ class State:
         )
 
     def save(self, store: BlobStore) -> Manifest:
-        """Store the chunks, then the manifest: a reader of the root never meets half a state.
+        """Store the chunks, then the manifest, durably: a reader of the root never meets half a state.
 
         Raises ``UserError`` when the disk is full; every state saved before stays whole.
         """
@@ -137,7 +137,8 @@ class State:
             ChunkRef(store.put(piece), len(piece)) for section in sections for piece in _little_endian(section)
         )
         manifest = Manifest(KIND, self.header().to_meta(), chunks)
-        store.put_manifest(manifest)
+        root = store.put_manifest(manifest)
+        store.sync([*(chunk.hash for chunk in chunks), root])
         return manifest
 
     @classmethod

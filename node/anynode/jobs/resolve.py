@@ -71,6 +71,7 @@ def materialise(job: Job, store: BlobStore, folder: Path) -> None:
         manifest = store.manifest(reference.root, FILE_KIND)
         if manifest.meta != {"name": name} or manifest.size_bytes != reference.size_bytes:
             raise RefusedError(f"the blob of {name} is not the file that the job lists; do not take part in this job")
+        store.sync([*(chunk.hash for chunk in manifest.chunks), reference.root])
         write_aside(folder / name, store.read(manifest))
 
 

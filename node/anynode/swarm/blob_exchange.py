@@ -110,7 +110,7 @@ async def fetch_manifest(
             failed[source] = str(error)
             continue
         _within(manifest, root, size_max_bytes)
-        await asyncio.to_thread(store.put, data)
+        await asyncio.to_thread(store.keep, root, data)
         return manifest
     raise no_source_left(f"the manifest {root[:16]}…", failed)
 
@@ -126,7 +126,8 @@ async def fetch_blob(
     timeout_s: float = CHUNK_TIMEOUT_S,
     hedge_after_s: float = HEDGE_AFTER_S,
 ) -> FetchResult:
-    """Fetch the missing chunks of ``manifest`` into ``store`` from up to ``SOURCES_MAX`` sources at once.
+    """Fetch the missing chunks of ``manifest`` from up to ``SOURCES_MAX`` sources at once. After that ``store`` holds
+    the whole blob, durably.
 
     ``on_progress(bytes_done, bytes_total)`` is called at the start and after each chunk. ``per_source`` requests run at
     each source, ``timeout_s`` bounds one chunk. Idle sources are also asked for what a slow one has owed for
@@ -138,6 +139,8 @@ async def fetch_blob(
     fetch.report()
     if missing:
         await fetch.run(list(dict.fromkeys(sources))[:SOURCES_MAX], per_source)
+        root = await asyncio.to_thread(store.put_manifest, manifest)
+        await asyncio.to_thread(store.sync, [*(chunk.hash for chunk in manifest.chunks), root])
     return FetchResult(sum(fetch.bytes_by_source.values()), fetch.bytes_by_source, fetch.dropped)
 
 
@@ -221,7 +224,7 @@ class _Fetch:
 
     async def _keep(self, source: str, chunk: ChunkRef, data: bytes) -> None:
         if self._queue.arrived(chunk):
-            await asyncio.to_thread(self._store.put, data)
+            await asyncio.to_thread(self._store.keep, chunk.hash, data)
             self._queue.stored(chunk)
             self._bytes_done += chunk.size_bytes
             self.bytes_by_source[source] = self.bytes_by_source.get(source, 0) + chunk.size_bytes

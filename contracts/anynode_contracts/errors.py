@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 
 class UserError(Exception):
     """Something the user can mend. The message is one sentence with the cause and the remedy.
@@ -27,6 +29,26 @@ class RefusedError(UserError):
     """The other side answered and said no, or what it sent failed a check."""
 
     exit_code = 4
+
+
+class Offence(enum.StrEnum):
+    """What no correct program sends."""
+
+    FRAME = "a malformed frame"
+    OVERSIZE = "an oversized message"
+    SCHEMA = "a malformed message"
+    SIGNATURE = "a wrong signature"
+    HASH = "bytes of another hash"
+
+
+class BreachError(RefusedError):
+    """What came breaks the protocol in a way that no correct program does. ``sender`` (a peer id) is who is known to
+    have sent it; empty while only the caller knows."""
+
+    def __init__(self, sentence: str, offence: Offence, sender: str = "") -> None:
+        super().__init__(sentence)
+        self.offence = offence
+        self.sender = sender
 
 
 class InvariantError(AssertionError):

@@ -14,7 +14,7 @@ from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 from eth_account.signers.local import LocalAccount
 
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,17 @@ def sign(account: LocalAccount, domain: SigningDomain, statement: Statement) -> 
 
 
 def recover(domain: SigningDomain, statement: Statement, signature: str) -> str:
-    """The checksummed address that signed. Raises ``RefusedError`` for bytes that are no signature."""
+    """The checksummed address that signed. Raises ``BreachError`` for bytes that are no signature."""
     try:
         return str(Account.recover_message(_encode(domain, statement), signature=signature))
     except Exception as error:  # eth-keys raises several families for malformed signatures
-        raise RefusedError(f"a {statement.name} carries no valid signature; it is ignored") from error
+        raise BreachError(f"a {statement.name} carries no valid signature; it is ignored", Offence.SIGNATURE) from error
 
 
 def check(domain: SigningDomain, statement: Statement, signature: str, signer: str) -> None:
-    """Raise ``RefusedError`` unless ``signer`` signed the statement."""
+    """Raise ``BreachError`` unless ``signer`` signed the statement."""
     if recover(domain, statement, signature).lower() != signer.lower():
-        raise RefusedError(f"a {statement.name} is not signed by {signer}; it is ignored")
+        raise BreachError(f"a {statement.name} is not signed by {signer}; it is ignored", Offence.SIGNATURE)
 
 
 def _encode(domain: SigningDomain, statement: Statement) -> SignableMessage:

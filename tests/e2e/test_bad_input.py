@@ -17,6 +17,7 @@ from small_network import NETWORK, OWNER, VERIFIER_READY, VERIFIER_RUN, SmallNet
 
 from anynode.blobs.store import BlobStore
 from anynode.jobs.resolve import resolve
+from anynode.rounds.messages import PROTOCOL
 from anynode.worker.home import JobHome
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -158,12 +159,12 @@ def test_a_taken_port(network: SmallNetwork, which: str) -> None:
 
 def test_a_peer_of_another_protocol_version(network: SmallNetwork, tmp_path: Path) -> None:
     program = (str(PROGRAMS / "other_version.py"),)
-    network.start_program("other", "/p2p/", program, str(tmp_path), NETWORK, "2")
+    network.start_program("other", "/p2p/", program, str(tmp_path), NETWORK, str(PROTOCOL + 1))
     address = network.processes.log("other").split()[-1]
     said, code = network.refused(*JOIN, "--network", network.network_file("other", initial_peers=(address,)))
     network.processes.stop("other")
     assert code == REFUSED
-    assert "speaks AnyNode protocol 2, this is 1: update AnyNode on this node" in said
+    assert f"speaks AnyNode protocol {PROTOCOL + 1}, this is {PROTOCOL}: update AnyNode on this node" in said
 
 
 def test_a_record_with_a_bad_signature(network: SmallNetwork, tmp_path: Path) -> None:

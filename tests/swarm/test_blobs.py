@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,9 @@ async def test_a_slow_source_is_overtaken(tmp_path: Path) -> None:
             if peer_id == "slow":
                 await never.wait()
             return full.get(request.decode())
+
+        def blaming(self, peer_id: str) -> AbstractContextManager[None]:
+            raise AssertionError("both sources give the right bytes")
 
     result = await fetch_blob(TwoSources(), store, manifest, ["slow", "fast"], hedge_after_s=0.05)
     assert store.read(manifest) == data

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from swarm_peers import StartPeer, daemon_pid
 
+from anynode.rounds.messages import PROTOCOL
 from anynode.swarm.control import Control
 from anynode.swarm.frames import FRAME_BYTES_MAX, HEADER, Code, Kind, PeerRefusedError
 from anynode.swarm.limits import Rate
@@ -183,19 +184,23 @@ async def test_timeouts_on_both_sides(start_peer: StartPeer) -> None:
 
 async def test_a_peer_of_another_version_or_network_or_task_is_told_so(start_peer: StartPeer) -> None:
     server = await start_peer("server")
-    newer = await start_peer("newer", protocol=2)
+    newer = await start_peer("newer", protocol=PROTOCOL + 1)
     stranger = await start_peer("stranger", network="other")
     await newer.serve("reverse", reverse, limit_bytes=10)
 
     with pytest.raises(
-        PeerRefusedError, match="speaks AnyNode protocol 2, this is 1: update AnyNode on this node"
+        PeerRefusedError,
+        match=f"speaks AnyNode protocol {PROTOCOL + 1}, this is {PROTOCOL}: update AnyNode on this node",
     ) as no:
         await server.connect(newer.addresses[0])
     assert no.value.code == Code.VERSION
-    with pytest.raises(PeerRefusedError, match="speaks AnyNode protocol 2, this is 1"):
+    with pytest.raises(PeerRefusedError, match=f"speaks AnyNode protocol {PROTOCOL + 1}, this is {PROTOCOL}"):
         await server.call(newer.peer_id, "reverse", b"")
-    with pytest.raises(PeerRefusedError, match="speaks AnyNode protocol 1, this is 2: update AnyNode on that peer"):
-        await start_peer("newest", *server.addresses, protocol=2)
+    with pytest.raises(
+        PeerRefusedError,
+        match=f"speaks AnyNode protocol {PROTOCOL}, this is {PROTOCOL + 1}: update AnyNode on that peer",
+    ):
+        await start_peer("newest", *server.addresses, protocol=PROTOCOL + 1)
     with pytest.raises(PeerRefusedError, match="belongs to network 'other', this is 'test'") as no:
         await server.connect(stranger.addresses[0])
     assert no.value.code == Code.NETWORK
@@ -234,7 +239,7 @@ async def test_malformed_streams_are_refused_and_harm_nobody(start_peer: StartPe
 
     async def send(raw: bytes) -> bytes:
         async with asyncio.timeout(30):
-            reader, writer = await control.open_stream(server.peer_id, "anynode/1/reverse")
+            reader, writer = await control.open_stream(server.peer_id, f"anynode/{PROTOCOL}/reverse")
             with contextlib.closing(writer.transport):
                 writer.write(raw)
                 kind, size = HEADER.unpack(await reader.readexactly(HEADER.size))
@@ -244,7 +249,7 @@ async def test_malformed_streams_are_refused_and_harm_nobody(start_peer: StartPe
     assert b'"malformed"' in await send(HEADER.pack(77, 3) + b"abc")
     assert b'"malformed"' in await send(HEADER.pack(Kind.ANSWER, 3) + b"abc")
     assert b'"too-large"' in await send(HEADER.pack(Kind.REQUEST, FRAME_BYTES_MAX))
-    _, writer = await control.open_stream(server.peer_id, "anynode/1/reverse")
+    _, writer = await control.open_stream(server.peer_id, f"anynode/{PROTOCOL}/reverse")
     writer.write(b"\x01\x00")
     writer.close()  # and gone
     assert await client.call(server.peer_id, "reverse", b"ab") == b"ba"

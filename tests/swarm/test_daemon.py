@@ -186,17 +186,23 @@ def test_settings_become_flags() -> None:
     local = flags(port=7)
     assert {"-autonat=0", "-natPortMap=0", "-dhtServer=1", "-hostAddrs=/ip4/127.0.0.1/tcp/7"} <= set(local)
     assert not any("trustedRelays" in flag for flag in local)
-    home = flags(host="198.51.100.1", port=7, auto_relay=True, quic=True, force_reachability="private")
+    home = flags(host="198.51.100.1", port=7, quic=True, force_reachability="private")
     assert {
         "-autonat=1",
         "-natPortMap=1",
         "-autoRelay=1",
+        "-relayDiscovery=0",
         "-forceReachabilityPrivate=1",
         "-trustedRelays=/ip4/192.0.2.7/tcp/1/p2p/Qm",
         "-hostAddrs=/ip4/198.51.100.1/tcp/7,/ip4/198.51.100.1/udp/7/quic",
     } <= set(home)
     assert "-hostAddrs=/ip6/::1/tcp/0" in flags(host="::1")
-    assert "-dhtClient=1" in flags(dht_mode="client")
+    silent = flags(host="198.51.100.1", dht_mode="client", listens=False)
+    assert {"-dhtClient=1", "-noListenAddrs=1", "-natPortMap=0", "-autoRelay=0", "-relayService=0"} <= set(silent)
+    assert not any("hostAddrs" in flag or "trustedRelays" in flag for flag in silent)
+    named = flags(host="198.51.100.1", trusted_relays=("/ip4/192.0.2.8/tcp/1/p2p/Qm",))
+    assert "-trustedRelays=/ip4/192.0.2.8/tcp/1/p2p/Qm" in named
+    assert "-autoRelay=0" in flags(host="198.51.100.1", auto_relay=False)
 
 
 def test_what_the_daemon_says_at_its_end_becomes_a_sentence() -> None:

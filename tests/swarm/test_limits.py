@@ -6,7 +6,15 @@ import pytest
 
 from anynode.swarm.frames import parse_error
 from anynode.swarm.limits import PEERS_MAX, Rate, RateLimiter
-from anynode.swarm.reachability import PeerAddress, libp2p_reason, nobody_reachable, parse_address
+from anynode.swarm.reachability import (
+    PeerAddress,
+    Way,
+    is_public,
+    libp2p_reason,
+    nobody_reachable,
+    parse_address,
+    way_in,
+)
 from anynode_contracts.errors import UserError
 
 PEER = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
@@ -44,9 +52,25 @@ def test_reasons_are_short_and_remedies_fit_the_settings() -> None:
     assert libp2p_reason(message, with_address=False) == "connection refused"
     assert libp2p_reason("routing: not found") == "nobody knows its address"
     tried = {f"/ip4/192.0.2.{number}/tcp/1": "no answer" for number in range(6)}
-    assert "and 2 more; check that they run" in str(nobody_reachable(tried, loopback=True, auto_relay=False))
-    assert "turn on automatic relays" in str(nobody_reachable(tried, loopback=False, auto_relay=False))
-    assert "towards the relays" in str(nobody_reachable(tried, loopback=False, auto_relay=True))
+    here = str(nobody_reachable(tried, {}, loopback=True, behind_nat=False))
+    assert "and 2 more; check that they run" in here and "router" not in here
+    relay = "/ip4/192.0.2.9/tcp/1"
+    home = str(nobody_reachable(tried, {relay: "no answer in time"}, loopback=False, behind_nat=True))
+    assert f"relays: {relay} (no answer in time); this machine has only private addresses" in home
+    assert "name a relay that answers with --relay" in home
+    online = str(nobody_reachable(tried, {relay: ""}, loopback=False, behind_nat=True))
+    assert f"{relay} (answers)" in online and "ask the network's operator" in online
+
+
+def test_how_others_reach_a_node_is_read_from_its_addresses() -> None:
+    relayed = f"/ip4/9.0.0.1/tcp/1/p2p/{PEER}/p2p-circuit/p2p/{PEER}"
+    private = ("/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.2/tcp/1", "/ip6/fe80::1/tcp/1")
+    assert way_in(()) is Way.NONE
+    assert way_in(private) is Way.LOCAL
+    assert way_in((*private, relayed)) is Way.RELAY
+    for public in ("/ip4/9.0.0.1/tcp/1", "/dns4/node.example/tcp/1", "/ip6/2600::1/tcp/1"):
+        assert way_in((*private, relayed, public)) is Way.DIRECT
+    assert not is_public("/ip4/nonsense/tcp/1") and not is_public("/p2p/x")
 
 
 def test_a_malformed_error_frame_is_an_error_of_its_own() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anynode_contracts.canonical import canonical_json, hash_hex, parse_json
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence, RefusedError
 
 CHUNK_BYTES_MAX = 1 << 20
 CHUNKS_MAX = 1 << 20
@@ -56,9 +56,9 @@ class Manifest:
     def from_bytes(cls, data: bytes, *, root: str, kind: str) -> Manifest:
         """Parse bytes received from a peer. Raises ``RefusedError`` unless they are the manifest named ``root``."""
         if len(data) > MANIFEST_BYTES_MAX:
-            raise RefusedError(f"a manifest of {len(data)} bytes is over the limit; ask another peer")
+            raise BreachError(f"a manifest of {len(data)} bytes is over the limit; ask another peer", Offence.OVERSIZE)
         if hash_hex(data) != root:
-            raise RefusedError(f"the manifest does not hash to {root[:16]}…; ask another peer")
+            raise BreachError(f"the manifest does not hash to {root[:16]}…; ask another peer", Offence.HASH)
         try:
             raw = parse_json(data)
             chunks = tuple(_chunk(item) for item in raw["chunks"])

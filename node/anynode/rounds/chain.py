@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from anynode.rounds.records import GENESIS, Record, SignedRecord
 from anynode.rounds.statements import statement
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import RefusedError, StorageError, UserError
+from anynode_contracts.errors import BreachError, Offence, RefusedError, StorageError, UserError
 from anynode_contracts.signing import SigningDomain, check
 
 _signed: TypeAdapter[SignedRecord] = TypeAdapter(SignedRecord)
@@ -43,9 +43,10 @@ def verify(
             except RefusedError:
                 continue
         else:
-            raise RefusedError(
+            raise BreachError(
                 f"record {record.height} of job {job[:16]}… is not signed by a verifier of this network; "
-                "ask another peer or check the network file"
+                "ask another peer or check the network file",
+                Offence.SIGNATURE,
             )
         height, previous = height + 1, record.hash
 

@@ -23,7 +23,7 @@ from anynode.rounds.messages import (
 )
 from anynode.rounds.records import SignedRecord
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence, RefusedError
 
 T = TypeVar("T")
 
@@ -100,4 +100,6 @@ def _parse(adapter: TypeAdapter[T], data: bytes, what: str) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its start"
-        raise RefusedError(f"a {what} is malformed at {where[:100]} ({first['msg'][:100]}); it is ignored") from error
+        raise BreachError(
+            f"a {what} is malformed at {where[:100]} ({first['msg'][:100]}); it is ignored", Offence.SCHEMA
+        ) from error

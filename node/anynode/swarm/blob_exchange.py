@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from anynode.swarm.frames import Code, PeerRefusedError, short
 from anynode.swarm.limits import Rate
 from anynode.swarm.service import Handler
 from anynode_contracts.canonical import hash_hex
-from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+from anynode_contracts.errors import BreachError, Offence, RefusedError, UnreachableError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Caller(Protocol):
     """The part of :class:`anynode.swarm.peer.Peer` that fetching needs."""
 
     async def call(self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes: ...
+
+    def blaming(self, peer_id: str) -> AbstractContextManager[None]: ...
 
 
 class Server(Protocol):
@@ -104,7 +107,8 @@ async def fetch_manifest(
     for source in dict.fromkeys(sources):
         try:
             data = await peer.call(source, BLOB, root.encode(), timeout_s, MANIFEST_BYTES_MAX)
-            manifest = await asyncio.to_thread(_parse_manifest, data, root, kind)
+            with peer.blaming(source):
+                manifest = await asyncio.to_thread(_parse_manifest, data, root, kind)
         except UserError as error:
             log.info("no manifest from peer %s: %s", short(source), error)
             failed[source] = str(error)
@@ -218,7 +222,9 @@ class _Fetch:
                 await asyncio.sleep(min(max(error.retry_after_s, 0.05), self._timeout_s))
                 continue
             if len(data) != chunk.size_bytes or await asyncio.to_thread(hash_hex, data) != chunk.hash:
-                raise RefusedError(f"peer {short(source)} sent other bytes than chunk {chunk.hash[:16]}…; dropped it")
+                sentence = f"peer {short(source)} sent other bytes than chunk {chunk.hash[:16]}…; dropped it"
+                with self._peer.blaming(source):
+                    raise BreachError(sentence, Offence.HASH)
             return data
         raise RefusedError(f"peer {short(source)} kept us waiting; dropped it")
 

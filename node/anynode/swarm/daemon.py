@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 from collections import deque
+from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 READY_PREFIX = "Peer ID:"
 REPORT_EVERY_S = 5.0
+STALLED_S = 60.0
 SOCKET_PATH_BYTES_MAX = 100  # sun_path holds 104 (macOS) or 108 (Linux) bytes
 CLOSE_GRACE_S = 5.0
 
@@ -45,6 +47,7 @@ class Daemon:
         self.last_words: deque[str] = deque(maxlen=20)
         self._record_path = record_path
         self._lock = lock
+        self._lines = 0
         self._ready = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -65,13 +68,15 @@ class Daemon:
         state_dir: Path,
         *,
         initial_peers: tuple[str, ...] = (),
-        timeout_s: float = 300.0,
+        say: Callable[[str], None] = log.info,
+        stalled_s: float = STALLED_S,
     ) -> Daemon:
         """Start the daemon and wait until it listens.
 
-        A daemon that an earlier, killed run has left behind with this identity is ended first. ``timeout_s`` bounds
-        the wait; until then a slow machine is waited for, and the log says so. Raises ``UserError`` when the port is
-        taken, the identity is in use or the daemon cannot run.
+        A daemon that an earlier, killed run has left behind with this identity is ended first. A slow machine is
+        waited for as long as the daemon does anything (computes or speaks), and ``say`` hears of it; it is given up
+        when it has done nothing for ``stalled_s``. Raises ``UserError`` when the port is taken, the identity is in
+        use or the daemon cannot run.
         """
         peer_id = ensure_identity(identity_path)
         lock = IdentityLock(identity_path)
@@ -81,7 +86,7 @@ class Daemon:
             refuse_taken_port(settings.host, settings.port)
             daemon.folder = _socket_folder()
             await daemon._spawn(settings, identity_path, initial_peers)
-            await daemon._until_ready(settings, timeout_s)
+            await daemon._until_ready(settings, say, stalled_s)
         except BaseException:
             await daemon.close()
             raise
@@ -142,6 +147,7 @@ class Daemon:
             if not line:
                 break
             text = line.decode(errors="replace").rstrip()[:500]
+            self._lines += 1
             self.last_words.append(text)
             log.debug("p2pd: %s", text)
             if text.startswith(READY_PREFIX):
@@ -149,8 +155,9 @@ class Daemon:
         await process.wait()
         self.ended.set()
 
-    async def _until_ready(self, settings: DaemonSettings, timeout_s: float) -> None:
-        began = time.monotonic()
+    async def _until_ready(self, settings: DaemonSettings, say: Callable[[str], None], stalled_s: float) -> None:
+        began = moved = time.monotonic()
+        done_before: tuple[int, int] = (0, 0)
         waits = [asyncio.create_task(event.wait()) for event in (self._ready, self.ended)]
         try:
             while True:
@@ -159,14 +166,17 @@ class Daemon:
                     return
                 if done:
                     raise UserError(why_it_ended(list(self.last_words), settings))
-                waited_s = time.monotonic() - began
-                if waited_s > timeout_s:
+                now = time.monotonic()
+                done_so_far = (cpu_ticks(self.pid), self._lines)
+                if done_so_far != done_before:
+                    done_before, moved = done_so_far, now
+                if now - moved > stalled_s:
                     raise UserError(
-                        f"the libp2p daemon was not ready after {waited_s:.0f} s; start again when the machine is"
-                        " less busy"
+                        f"the libp2p daemon has done nothing for {now - moved:.0f} s, {now - began:.0f} s after its"
+                        " start; start again when the machine is less busy"
                     )
-                cpu_s = cpu_ticks(self.pid) / os.sysconf("SC_CLK_TCK")
-                log.info("waiting for the libp2p daemon to start (%.0f s, %.1f s of work)", waited_s, cpu_s)
+                cpu_s = done_so_far[0] / os.sysconf("SC_CLK_TCK")
+                say(f"waiting for the libp2p daemon to start ({now - began:.0f} s, {cpu_s:.1f} s of work)")
         finally:
             for wait in waits:
                 wait.cancel()

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from anynode.swarm.conduct import Conduct
 from anynode.swarm.control import Control, DaemonRefusal, Stream, close_stream
 from anynode.swarm.frames import Code, Kind, PeerRefusedError, frame, parse_error, read_frame, short
 from anynode.swarm.hello import (
@@ -18,9 +19,9 @@ from anynode.swarm.hello import (
     parse_hello,
     protocol_name,
 )
-from anynode.swarm.reachability import libp2p_reason, nobody_reachable, parse_address, unreachable_peer
+from anynode.swarm.reachability import Way, libp2p_reason, nobody_reachable, parse_address, unreachable_peer, way_in
 from anynode.swarm.streams import StreamPool
-from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+from anynode_contracts.errors import Offence, RefusedError, UnreachableError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,13 @@ NOT_SUPPORTED = "protocols not supported"
 
 @dataclass(frozen=True, slots=True)
 class Dialer:
-    """Reaches peers through the daemon at ``control``. ``ours`` is what we say of ourselves; ``daemon_ended`` tells
-    a failure of our own daemon from one of the peer."""
+    """Reaches peers through the daemon at ``control``. ``ours`` is what we say of ourselves; ``conduct`` hears of
+    answers that are none; ``daemon_ended`` tells a failure of our own daemon from one of the peer."""
 
     control: Control
     streams: StreamPool
     ours: Hello
+    conduct: Conduct
     daemon_ended: Callable[[], bool]
 
     async def call(self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
@@ -93,19 +95,27 @@ class Dialer:
         return target.peer_id
 
     async def join(
-        self, addresses: Sequence[str], timeout_s: float, *, loopback: bool, auto_relay: bool
+        self, addresses: Sequence[str], timeout_s: float, *, relays: Sequence[str], loopback: bool
     ) -> tuple[str, ...]:
         """See :meth:`anynode.swarm.peer.Peer.join`."""
-        attempts = (self._try_to_connect(address, timeout_s) for address in addresses)
-        failures = dict(zip(addresses, await asyncio.gather(*attempts), strict=True))
+        failures = await self._connect_all(addresses, timeout_s)
         joined = tuple(address for address, failure in failures.items() if failure is None)
         if joined:
             return joined
         for failure in failures.values():
             if isinstance(failure, RefusedError):
                 raise failure
+        others = [relay for relay in relays if relay not in failures]
         tried = {address: _why(failure) for address, failure in failures.items()}
-        raise nobody_reachable(tried, loopback=loopback, auto_relay=auto_relay)
+        relayed = {address: _why(failure) for address, failure in (await self._connect_all(others, timeout_s)).items()}
+        _, own = await self.control.identify()
+        behind_nat = not loopback and way_in(own) is not Way.DIRECT
+        raise nobody_reachable(tried, relayed, loopback=loopback, behind_nat=behind_nat)
+
+    async def _connect_all(self, addresses: Sequence[str], timeout_s: float) -> dict[str, UserError | None]:
+        """Try to connect to all at once: each address with why it failed, or None."""
+        attempts = (self._try_to_connect(address, timeout_s) for address in addresses)
+        return dict(zip(addresses, await asyncio.gather(*attempts), strict=True))
 
     async def _try_to_connect(self, address: str, timeout_s: float) -> UserError | None:
         try:
@@ -136,12 +146,36 @@ class Dialer:
     async def _over(self, stream: Stream, peer_id: str, protocol: str, request: bytes, limit_bytes: int) -> bytes:
         """One request over a stream, which is kept if all went well."""
         try:
-            answer = await _request(stream, peer_id, request, limit_bytes)
+            answer = await self._request(stream, peer_id, request, limit_bytes)
         except BaseException:
             await close_stream(stream[1])
             raise
         self.streams.give_back(peer_id, protocol, stream)
         return answer
+
+    async def _request(self, stream: Stream, peer_id: str, request: bytes, limit_bytes: int) -> bytes:
+        reader, writer = stream
+        for part in frame(Kind.REQUEST, request):
+            writer.write(part)  # not drained: a refusal may come before all is sent
+        try:
+            kind, payload = await read_frame(reader, limit_bytes=limit_bytes)
+        except PeerRefusedError as error:
+            offence = Offence.OVERSIZE if error.code == Code.TOO_LARGE else Offence.FRAME
+            raise self._no_answer(peer_id, offence, f"peer {short(peer_id)}: {error}", error.code) from error
+        if kind is Kind.ERROR:
+            refusal = parse_error(payload, peer_id)
+            if refusal.code == Code.UNREADABLE:
+                self.conduct.strike(peer_id, Offence.FRAME, str(refusal))
+            raise refusal
+        if kind is not Kind.ANSWER:
+            sentence = f"peer {short(peer_id)} sent no answer; update AnyNode on both sides"
+            raise self._no_answer(peer_id, Offence.FRAME, sentence, Code.MALFORMED)
+        return payload
+
+    def _no_answer(self, peer_id: str, offence: Offence, sentence: str, code: str) -> PeerRefusedError:
+        """A strike for what came instead of an answer, and the error to raise."""
+        self.conduct.strike(peer_id, offence, sentence)
+        return PeerRefusedError(sentence, code=code, peer_id=peer_id)
 
     def _broken_off(self, peer_id: str) -> UnreachableError:
         if self.daemon_ended():
@@ -149,25 +183,8 @@ class Dialer:
         return UnreachableError(f"peer {short(peer_id)} broke off the connection; check that it runs and try again")
 
 
-async def _request(stream: Stream, peer_id: str, request: bytes, limit_bytes: int) -> bytes:
-    reader, writer = stream
-    for part in frame(Kind.REQUEST, request):
-        writer.write(part)  # not drained: a refusal may come before all is sent
-    try:
-        kind, payload = await read_frame(reader, limit_bytes=limit_bytes)
-    except PeerRefusedError as error:
-        raise PeerRefusedError(f"peer {short(peer_id)}: {error}", code=error.code, peer_id=peer_id) from error
-    if kind is Kind.ERROR:
-        raise parse_error(payload, peer_id)
-    if kind is not Kind.ANSWER:
-        raise PeerRefusedError(
-            f"peer {short(peer_id)} sent no answer; update AnyNode on both sides",
-            code=Code.MALFORMED,
-            peer_id=peer_id,
-        )
-    return payload
-
-
 def _why(failure: UserError | None) -> str:
-    cause = failure.__cause__ if failure is not None else None
+    if failure is None or isinstance(failure, RefusedError):
+        return ""  # whoever says no can be reached
+    cause = failure.__cause__
     return libp2p_reason(str(cause), with_address=False) if isinstance(cause, DaemonRefusal) else "no answer"

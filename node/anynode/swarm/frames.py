@@ -42,10 +42,12 @@ class Code(enum.StrEnum):
     TIMED_OUT = "timed-out"
     FAULT = "fault"
     MALFORMED = "malformed"
+    UNREADABLE = "unreadable"
     VERSION = "version"
     NOT_SERVED = "not-served"
     NETWORK = "network"
     IDENTITY = "identity"
+    DROPPED = "dropped"
 
 
 class PeerRefusedError(RefusedError):
@@ -84,7 +86,7 @@ def parse_error(payload: bytes, peer_id: str) -> PeerRefusedError:
         body = _ErrorBody.model_validate_json(payload)
     except ValidationError:
         return PeerRefusedError(
-            f"peer {short(peer_id)} sent an unreadable error; try another peer", code=Code.MALFORMED, peer_id=peer_id
+            f"peer {short(peer_id)} sent an unreadable error; try another peer", code=Code.UNREADABLE, peer_id=peer_id
         )
     return PeerRefusedError(
         one_sentence(body.sentence), code=body.code, peer_id=peer_id, retry_after_s=body.retry_after_ms / 1000

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from anynode.swarm.frames import Code, PeerRefusedError, one_sentence, short
 from anynode_contracts.canonical import canonical_json
 
-PROTOCOL = 1
 HELLO_PROTOCOL = "anynode/hello"
 HELLO_BYTES_MAX = 4096
 

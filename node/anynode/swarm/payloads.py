@@ -11,7 +11,7 @@ from anynode.blobs.store import BlobStore
 from anynode.swarm.blob_exchange import BLOB, CHUNK_TIMEOUT_S, Caller
 from anynode.swarm.frames import short
 from anynode_contracts.canonical import hash_hex
-from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+from anynode_contracts.errors import BreachError, Offence, UnreachableError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,10 @@ async def fetch_payload(peer: Caller, store: BlobStore, digest: str, sources: Se
     for source in dict.fromkeys(sources):
         try:
             data = await peer.call(source, BLOB, digest.encode(), CHUNK_TIMEOUT_S, CHUNK_BYTES_MAX)
-            if hash_hex(data) != digest:
-                raise RefusedError(f"peer {short(source)} sent other bytes than asked for; it is passed over")
+            with peer.blaming(source):
+                if hash_hex(data) != digest:
+                    sentence = f"peer {short(source)} sent other bytes than asked for; it is passed over"
+                    raise BreachError(sentence, Offence.HASH)
         except UserError as error:
             log.info("no chunk from peer %s: %s", short(source), error)
             continue

@@ -10,28 +10,35 @@ Usage::
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from anynode.rounds.messages import PROTOCOL
+from anynode.swarm.conduct import Conduct
 from anynode.swarm.control import Acceptor, Control
 from anynode.swarm.daemon import Daemon
 from anynode.swarm.dialing import HELLO_TIMEOUT_S, Dialer
 from anynode.swarm.frames import FRAME_BYTES_MAX
-from anynode.swarm.hello import HELLO_PROTOCOL, PROTOCOL, Hello, protocol_name
+from anynode.swarm.hello import HELLO_PROTOCOL, Hello, protocol_name
 from anynode.swarm.limits import Gate, Rate, RateLimiter
-from anynode.swarm.reachability import parse_address
+from anynode.swarm.reachability import Way, parse_address, way_in
 from anynode.swarm.record_table import RecordTable
 from anynode.swarm.records import Record, RecordRules, Sign
 from anynode.swarm.service import Handler, Service
 from anynode.swarm.settings import DaemonSettings
 from anynode.swarm.streams import StreamPool
+from anynode.swarm.strikes import StrikeRules
+from anynode.swarm.traffic import Traffic
 from anynode_contracts.errors import UnreachableError, UserError, invariant
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 60.0
-START_TIMEOUT_S = 300.0
 ANSWER_BYTES_MAX = 1 << 20
 DEFAULT_RATE = Rate()
 
@@ -40,10 +47,18 @@ class Peer:
     """A started peer; make one with :meth:`start` and close it, best by ``async with``.
 
     Peer ids are libp2p's (base58). Streams are encrypted and authenticated by libp2p, so the ``peer_id`` that a handler
-    gets is who called. ``addresses`` are multiaddrs at which others may reach this peer.
+    gets is who called. ``addresses`` are multiaddrs at which others may reach this peer; `way_in` brings them up to
+    date. ``conduct`` holds who is dropped for sending rubbish, ``traffic`` the bytes of every service.
     """
 
-    def __init__(self, daemon: Daemon, settings: DaemonSettings, hello: Hello, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        settings: DaemonSettings,
+        hello: Hello,
+        clock: Callable[[], float],
+        strike_rules: StrikeRules | None,
+    ) -> None:
         self.peer_id = daemon.peer_id
         self.addresses: tuple[str, ...] = ()
         self._daemon = daemon
@@ -52,7 +67,9 @@ class Peer:
         self._clock = clock
         self._control = Control(daemon.control_path)
         self._streams = StreamPool()
-        self._dialer = Dialer(self._control, self._streams, hello, daemon.ended.is_set)
+        self.conduct = Conduct(daemon.peer_id, clock, strike_rules)
+        self.traffic = Traffic()
+        self._dialer = Dialer(self._control, self._streams, hello, self.conduct, daemon.ended.is_set)
         self._acceptor = Acceptor(daemon.folder / "streams.sock")
         self._services: dict[str, Service] = {}
         self._records: RecordTable | None = None
@@ -72,26 +89,31 @@ class Peer:
         clock: Callable[[], float] = time.monotonic,
         protocol: int = PROTOCOL,
         software: str = "anynode",
-        start_timeout_s: float = START_TIMEOUT_S,
+        strike_rules: StrikeRules | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        say: Callable[[str], None] = log.info,
     ) -> Peer:
         """Start the libp2p daemon, connect to ``initial_peers`` and, with ``record_rules``, join the DHT.
 
+        ``say`` hears what is waited for.
         ``port`` 0 takes a free one. ``settings`` hold the NAT and relay options; its host and port are replaced.
         Raises ``UserError`` (port taken, identity in use, bad address), ``UnreachableError`` (no initial peer
         answers) or ``RefusedError`` (other protocol version or network).
         """
         chosen = dataclasses.replace(settings or DaemonSettings(), host=host, port=port)
         initial = tuple(initial_peers)
-        for address in initial:
+        for address in (*initial, *chosen.trusted_relays):
             parse_address(address)
-        daemon = await Daemon.start(identity_path, chosen, state_dir, initial_peers=initial, timeout_s=start_timeout_s)
+        daemon = await Daemon.start(identity_path, chosen, state_dir, initial_peers=initial, say=say)
         hello = Hello(network=network, protocols=(protocol,), software=software)
-        peer = cls(daemon, chosen, hello, clock)
+        peer = cls(daemon, chosen, hello, clock, strike_rules)
         try:
             await peer._open()
+            if initial:
+                say(f"connecting to {len(initial)} initial peer{'s' if len(initial) > 1 else ''}")
             joined = await peer.join(initial, timeout_s=connect_timeout_s) if initial else ()
             if record_rules is not None:
+                say("joining the directory of the network")
                 peer._records = await RecordTable.start(
                     daemon.control_path, record_rules, joined, client_only=chosen.dht_mode == "client"
                 )
@@ -155,6 +177,8 @@ class Peer:
             limiter=RateLimiter(rate, self._clock),
             gate=Gate(concurrency=concurrency, per_peer=per_peer, waiting_max=waiting_max),
             timeout_s=timeout_s,
+            conduct=self.conduct,
+            traffic=self.traffic,
         )
         await self._register(protocol_name(name, self._hello.protocols[0]), service)
 
@@ -174,7 +198,20 @@ class Peer:
         invariant(len(request) <= FRAME_BYTES_MAX, f"a {name} request is over the frame limit")
         if peer_id == self.peer_id and name in self._services:
             return await self._services[name].respond(peer_id, request)
-        return await self._dialer.call(peer_id, name, request, timeout_s, limit_bytes)
+        self.conduct.require_not_dropped(peer_id)
+        self.traffic.sent(name, len(request))
+        answer = await self._dialer.call(peer_id, name, request, timeout_s, limit_bytes)
+        self.traffic.received(name, len(answer))
+        return answer
+
+    def blaming(self, peer_id: str) -> AbstractContextManager[None]:
+        """What is checked inside came from ``peer_id``: see :meth:`Conduct.blaming`."""
+        return self.conduct.blaming(peer_id)
+
+    async def way_in(self) -> Way:
+        """How others reach this peer now; ``addresses`` are then up to date."""
+        _, self.addresses = await self._control.identify()
+        return way_in(self.addresses)
 
     async def hello(self, peer_id: str, timeout_s: float = HELLO_TIMEOUT_S) -> Hello:
         """What a peer says of itself, whatever protocol version it speaks. Raises as :meth:`call`."""
@@ -188,9 +225,8 @@ class Peer:
     async def join(self, addresses: Sequence[str], timeout_s: float = CONNECT_TIMEOUT_S) -> tuple[str, ...]:
         """Connect to all ``addresses`` at once and return those that answered. Raises if none did: the
         ``RefusedError`` of one that said no, else an ``UnreachableError`` with all that was tried."""
-        return await self._dialer.join(
-            addresses, timeout_s, loopback=self._settings.loopback, auto_relay=self._settings.auto_relay
-        )
+        relays = self._settings.relays(tuple(addresses))
+        return await self._dialer.join(addresses, timeout_s, relays=relays, loopback=self._settings.loopback)
 
     async def connected_peers(self) -> tuple[str, ...]:
         """The ids of the peers to which a connection is open now."""
@@ -219,6 +255,8 @@ class Peer:
             limiter=RateLimiter(Rate(per_s=10.0, burst=50), self._clock),
             gate=Gate(concurrency=16, per_peer=4, waiting_max=16),
             timeout_s=HELLO_TIMEOUT_S,
+            conduct=self.conduct,
+            traffic=self.traffic,
         )
         await self._register(HELLO_PROTOCOL, hello)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import enum
+import ipaddress
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from anynode.swarm.frames import one_sentence, short
 from anynode_contracts.errors import UnreachableError, UserError
 
 _ADDRESS = re.compile(r"(/[!-~]{1,400})/p2p/([1-9A-HJ-NP-Za-km-z]{30,80})")
+_HOST = re.compile(r"/(ip4|ip6|dns|dns4|dns6|dnsaddr)/([^/]+)/")
 _DIAL = re.compile(r"\*\s*\[([^\]]+)\]\s*([^*]+)")
 REASONS_MAX = 4
 
@@ -66,17 +70,65 @@ def unreachable_peer(peer_id: str, message: str) -> UnreachableError:
     )
 
 
-def nobody_reachable(tried: dict[str, str], *, loopback: bool, auto_relay: bool) -> UnreachableError:
-    """``tried`` maps each initial peer's address to why it failed."""
-    reasons = ", ".join(f"{address} ({reason})" for address, reason in list(tried.items())[:REASONS_MAX])
-    more = f" and {len(tried) - REASONS_MAX} more" if len(tried) > REASONS_MAX else ""
+def nobody_reachable(
+    tried: Mapping[str, str], relays: Mapping[str, str], *, loopback: bool, behind_nat: bool
+) -> UnreachableError:
+    """``tried`` maps each initial peer's address to why it failed, ``relays`` likewise, empty for one that answered."""
+    parts = [f"no initial peer can be reached: tried {_listed(tried)}"]
+    if relays:
+        parts.append(f"relays: {_listed(relays)}")
+    if behind_nat:
+        parts.append("this machine has only private addresses, so it is behind a router")
     if loopback:
         remedy = "check that they run and that the addresses are right"
-    elif auto_relay:
-        remedy = "check the connection and the firewall, also towards the relays, and that the addresses are right"
+    elif any(not reason for reason in relays.values()):
+        remedy = "the line works, so ask the network's operator whether the initial peers run"
     else:
-        remedy = "check the connection and the firewall, that the addresses are right, or turn on automatic relays"
-    return UnreachableError(f"no initial peer can be reached: tried {reasons}{more}; {remedy}")
+        remedy = (
+            "check the line and that the firewall lets TCP out to these addresses, compare them with the operator's,"
+            " or name a relay that answers with --relay"
+        )
+    return UnreachableError(f"{'; '.join(parts)}; {remedy}")
+
+
+class Way(enum.StrEnum):
+    """How others reach this node."""
+
+    DIRECT = "direct"
+    RELAY = "relay"
+    LOCAL = "local"
+    NONE = "none"
+
+
+def way_in(addresses: Iterable[str]) -> Way:
+    """How others reach a node that announces ``addresses``: at a public address, through a relay, only on its own
+    network or machine, or not at all (it calls others, and is answered)."""
+    found = list(addresses)
+    relayed = [address for address in found if "/p2p-circuit" in address]
+    own = [address for address in found if "/p2p-circuit" not in address]
+    if any(is_public(address) for address in own):
+        return Way.DIRECT
+    if relayed:
+        return Way.RELAY
+    return Way.LOCAL if own else Way.NONE
+
+
+def is_public(address: str) -> bool:
+    """Whether a multiaddr begins with an IP address that is routed on the Internet, or with a name."""
+    match = _HOST.match(address)
+    if match is None:
+        return False
+    if match.group(1).startswith("dns"):
+        return True
+    try:
+        return ipaddress.ip_address(match.group(2)).is_global
+    except ValueError:
+        return False
+
+
+def _listed(tried: Mapping[str, str]) -> str:
+    shown = ", ".join(f"{address} ({reason or 'answers'})" for address, reason in list(tried.items())[:REASONS_MAX])
+    return f"{shown} and {len(tried) - REASONS_MAX} more" if len(tried) > REASONS_MAX else shown
 
 
 def _plain(message: str) -> str:

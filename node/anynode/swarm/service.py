@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from anynode.swarm.conduct import Conduct
 from anynode.swarm.frames import (
     FRAME_BYTES_MAX,
     Code,
@@ -18,7 +19,8 @@ from anynode.swarm.frames import (
     read_header,
 )
 from anynode.swarm.limits import BusyError, Gate, RateLimiter
-from anynode_contracts.errors import StorageError, UserError, invariant
+from anynode.swarm.traffic import Traffic
+from anynode_contracts.errors import Offence, StorageError, UserError, invariant
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,14 @@ class Service:
     limiter: RateLimiter
     gate: Gate
     timeout_s: float
+    conduct: Conduct
+    traffic: Traffic
 
     async def on_stream(self, peer_id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one incoming stream, one after the other, until its caller closes it or one is
         refused. Raises ``OSError`` or ``EOFError`` if it breaks off."""
+        if self.conduct.is_dropped(peer_id):
+            return  # without a word: a dropped peer holds none of our streams open
         writer.transport.set_write_buffer_limits(0)  # so that an answer is drained when the daemon has it
         try:
             with self.gate.presence(peer_id):
@@ -58,11 +64,9 @@ class Service:
         """Answer the next request. False when none came for a while: then the stream may go."""
         try:
             async with asyncio.timeout(REQUEST_WAIT_S):
-                kind, size = await read_header(reader, limit_bytes=self.limit_bytes)
+                size = await self._next_request(peer_id, reader)
         except TimeoutError:
             return False
-        if kind is not Kind.REQUEST:
-            raise PeerRefusedError("a request was expected; update AnyNode", code=Code.MALFORMED)
         self._admit(peer_id)
         async with self.gate.turn(peer_id):
             try:
@@ -70,16 +74,34 @@ class Service:
                     request = await reader.readexactly(size)
             except TimeoutError as error:
                 raise self._timed_out() from error
-            _write(writer, Kind.ANSWER, await self.respond(peer_id, request))
+            self.traffic.received(self.name, size)
+            answer = await self.respond(peer_id, request)
+            _write(writer, Kind.ANSWER, answer)
             async with asyncio.timeout(self.timeout_s):  # the caller's time to take it
                 await writer.drain()
-        return True
+            self.traffic.sent(self.name, len(answer))
+        return not self.conduct.is_dropped(peer_id)
+
+    async def _next_request(self, peer_id: str, reader: asyncio.StreamReader) -> int:
+        """The size of the next request; what is none is a strike."""
+        try:
+            kind, size = await read_header(reader, limit_bytes=self.limit_bytes)
+        except PeerRefusedError as error:
+            offence = Offence.OVERSIZE if error.code == Code.TOO_LARGE else Offence.FRAME
+            self.conduct.strike(peer_id, offence, f"{self.name}: {error}")
+            raise
+        if kind is not Kind.REQUEST:
+            sentence = "a request was expected; update AnyNode"
+            self.conduct.strike(peer_id, Offence.FRAME, f"{self.name}: {sentence}")
+            raise PeerRefusedError(sentence, code=Code.MALFORMED)
+        return size
 
     async def respond(self, peer_id: str, request: bytes) -> bytes:
         """Run the handler. Raises ``PeerRefusedError`` with one sentence, whatever went wrong in it."""
         try:
             async with asyncio.timeout(self.timeout_s):
-                answer = await self.handler(peer_id, request)
+                with self.conduct.blaming(peer_id):
+                    answer = await self.handler(peer_id, request)
         except PeerRefusedError as error:
             # One that we received from elsewhere is not our own refusal: its code must not be mistaken for ours.
             code = Code.REFUSED if error.peer_id else error.code

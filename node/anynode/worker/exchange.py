@@ -20,7 +20,7 @@ from anynode.swarm.peer import Peer
 from anynode.training.messages import ReduceInput, ReduceSpec
 from anynode.worker.link import DELIVERY
 from anynode_contracts.canonical import hash_hex
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence, RefusedError
 from anynode_contracts.signing import SigningDomain, check, sign
 
 _HEADER = struct.Struct(">64sI")
@@ -64,10 +64,11 @@ class Exchange:
         header = wire.encode(delivery)
         request = b"".join((_HEADER.pack(self._job_id.encode(), len(header)), header, *payloads))
         answer = await self._peer.call(receiver.peer, DELIVERY, request, DELIVERY_TIMEOUT_S, RECEIPT_BYTES_MAX)
-        receipt = wire.parse_delivery_receipt(answer)
-        if replace(receipt, signature="") != receipt_for(delivery, receiver.node):
-            raise RefusedError("the receipt is for other chunks; it is ignored")
-        check(self._domain, statement(self._job_id, receipt), receipt.signature, receiver.node)
+        with self._peer.blaming(receiver.peer):
+            receipt = wire.parse_delivery_receipt(answer)
+            if replace(receipt, signature="") != receipt_for(delivery, receiver.node):
+                raise RefusedError("the receipt is for other chunks; it is ignored")
+            check(self._domain, statement(self._job_id, receipt), receipt.signature, receiver.node)
         return receipt
 
     async def accept(self, delivery: Delivery, data: bytes, opened: Open, seal: Seal) -> None:
@@ -78,16 +79,16 @@ class Exchange:
         member = opened.members[delivery.slot]
         manifest = await self._manifest(committed.update_root, member.peer)
         if max(delivery.chunks) >= len(manifest.chunks):
-            raise RefusedError("these chunks are not those their sender committed to; they are not taken")
+            raise BreachError("these chunks are not those their sender committed to; they are not taken", Offence.HASH)
         refs = [manifest.chunks[chunk] for chunk in delivery.chunks]
         if tuple(ref.hash for ref in refs) != delivery.payloads or len(data) != sum(ref.size_bytes for ref in refs):
-            raise RefusedError("these chunks are not those their sender committed to; they are not taken")
+            raise BreachError("these chunks are not those their sender committed to; they are not taken", Offence.HASH)
         start = 0
         for ref in refs:
             payload = data[start : start + ref.size_bytes]
             start += ref.size_bytes
             if await asyncio.to_thread(hash_hex, payload) != ref.hash:
-                raise RefusedError("a chunk does not hash to what its header says; it is not taken")
+                raise BreachError("a chunk does not hash to what its header says; it is not taken", Offence.HASH)
             await asyncio.to_thread(self._store.put, payload)
 
     def receipt(self, delivery: Delivery) -> bytes:
@@ -133,9 +134,9 @@ def receipt_for(delivery: Delivery, receiver: str) -> DeliveryReceipt:
 def split_delivery(request: bytes) -> tuple[str, Delivery, bytes]:
     """Parse a delivery from a stream: job id, header, payload."""
     if len(request) < _HEADER.size:
-        raise RefusedError("a delivery without header is not taken; update AnyNode")
+        raise BreachError("a delivery without header is not taken; update AnyNode", Offence.SCHEMA)
     job, length = _HEADER.unpack_from(request)
     if length > 4096 or _HEADER.size + length > len(request):
-        raise RefusedError("a delivery with a malformed header is not taken; update AnyNode")
+        raise BreachError("a delivery with a malformed header is not taken; update AnyNode", Offence.SCHEMA)
     body = _HEADER.size + length
     return job.decode(errors="replace"), wire.parse_delivery(request[_HEADER.size : body]), request[body:]

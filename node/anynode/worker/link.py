@@ -16,7 +16,7 @@ from anynode.rounds.ids import Address, Hash, Line
 from anynode.rounds.messages import ChunkDone, Commitment, Join, Leave, Receipt, StateReport, Sync
 from anynode.rounds.statements import statement
 from anynode.swarm.peer import Peer
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence, RefusedError
 from anynode_contracts.signing import SigningDomain, check, sign
 from anynode_contracts.typed_data import SignedRegistration
 
@@ -100,9 +100,10 @@ class CoordinatorLink:
             message = replace(message, signature=signature)
         request = job_id.encode() + wire.encode(message)
         data = await self.peer.call(self.coordinator_peer, ROUND, request, CALL_TIMEOUT_S, wire.RECORDS_BYTES_MAX)
-        answer = wire.parse_answer(data)
-        if isinstance(answer.answer, Receipt):
-            self._check_receipt(job_id, answer.answer)
+        with self.peer.blaming(self.coordinator_peer):
+            answer = wire.parse_answer(data)
+            if isinstance(answer.answer, Receipt):
+                self._check_receipt(job_id, answer.answer)
         return answer
 
     def _check_receipt(self, job_id: str, receipt: Receipt) -> None:
@@ -111,7 +112,9 @@ class CoordinatorLink:
                 return check(self.domain, statement(job_id, receipt), receipt.signature, coordinator)
             except RefusedError:
                 continue
-        raise RefusedError("the coordinator's receipt is not signed by a verifier of this network; it is ignored")
+        raise BreachError(
+            "the coordinator's receipt is not signed by a verifier of this network; it is ignored", Offence.SIGNATURE
+        )
 
 
 def _checked(adapter: TypeAdapter[T], data: bytes, what: str) -> T:

@@ -38,7 +38,7 @@ from anynode.rounds.messages import (
 )
 from anynode.rounds.records import SignedRecord
 from anynode.swarm.blob_exchange import fetch_blob, fetch_manifest, serve_blobs
-from anynode.swarm.payloads import fetch_payload
+from anynode.swarm.payloads import fetch_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Progress, WorkSpec
@@ -319,10 +319,9 @@ class Worker:
 
     async def _apply(self, effect: Apply) -> None:
         opened, result = effect.open, effect.result
-        for entry in result.chunks:
-            others = [item.peer for item in opened.members if item.peer != self._peer.peer_id]
-            sources = [opened.members[entry.reducer].peer, self._link.coordinator_peer, *others]
-            await fetch_payload(self._peer, self._store, entry.result, sources)
+        makers = {entry.result: opened.members[entry.reducer].peer for entry in result.chunks}
+        others = [item.peer for item in opened.members if item.peer != self._peer.peer_id]
+        await fetch_payloads(self._peer, self._store, makers, self._link.coordinator_peer, others)
         root = await (await self._trainers.get()).apply(apply_order(opened, result))
         await asyncio.to_thread(self._home.hold, result.round + 1, root)
         await self._driver().feed(Applied(result.round, root))

@@ -107,11 +107,20 @@ class Home:
 class Homes:
     """``count`` homes whose lines carry ``up_mbit`` out and ``down_mbit`` in (10^6 bits a second, headers included).
 
-    Those of ``behind_nat`` (indices) have a router in front that lets nothing in that was not asked for.
+    Those of ``behind_nat`` (indices) have a router in front that lets nothing in that was not asked for. Those of
+    ``servers`` are no homes but machines in a data centre: their lines are as fast as this machine.
     """
 
-    def __init__(self, count: int, up_mbit: float, down_mbit: float, behind_nat: frozenset[int] = frozenset()) -> None:
-        self._count, self._up_mbit, self._down_mbit, self._behind_nat = count, up_mbit, down_mbit, behind_nat
+    def __init__(
+        self,
+        count: int,
+        up_mbit: float,
+        down_mbit: float,
+        behind_nat: frozenset[int] = frozenset(),
+        servers: frozenset[int] = frozenset(),
+    ) -> None:
+        self._count, self._up_mbit, self._down_mbit = count, up_mbit, down_mbit
+        self._behind_nat, self._servers = behind_nat, servers
         self._namespaces: list[_Namespace] = []
         self._homes: list[Home] = []
 
@@ -152,8 +161,9 @@ class Homes:
         hub.ip("link", "set", port, "master", f"side{_COMMON}", "up")
         router.ip("address", "add", f"{public}/16", "dev", "line")
         router.ip("link", "set", "line", "up")
-        router.shape("line", self._up_mbit)
-        hub.shape(port, self._down_mbit)
+        if index not in self._servers:
+            router.shape("line", self._up_mbit)
+            hub.shape(port, self._down_mbit)
         if index not in self._behind_nat:
             return Home(index, public, public, hub, router, router)
         inside = self._namespace()

@@ -1,8 +1,9 @@
-"""Write ``requirements.lock`` and ``package-lock.json``: one version of every package, the same on every platform.
+"""Write ``requirements*.lock`` and ``package-lock.json``: one version of every package, the same on every platform.
 
 Python: every extra is resolved together first, so that what one of them demands (libp2p wants protobuf < 7) holds for
-all; then only what `node` and `dev` need is written. torch and what it brings along (CUDA) are left out: their
-builds differ from platform to platform. torch is pinned in ``pyproject.toml`` and installed as its own step.
+all; then what `node` and `dev` need is written, and in a lock of its own what `bench` needs on top. torch and what it
+brings along (CUDA) are left out: their builds differ from platform to platform. torch is pinned in ``pyproject.toml``
+and installed as its own step.
 
 npm: a registry mirror may lack the binaries of other platforms; npm then leaves them out of the lock, and `npm ci`
 refuses that lock. So they are named with their version.
@@ -16,14 +17,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+BENCH_LOCK = ROOT / "requirements-bench.lock"
 HEADER = "# Written by scripts/lock from pyproject.toml. torch is a step of its own in scripts/set_up.py.\n"
+BENCH_HEADER = (
+    "# Written by scripts/lock from pyproject.toml: what only the benchmarks need, on top of requirements.lock.\n"
+)
 NPM_LOCK = ROOT / "package-lock.json"
-_BUILDS_OF_PLATFORMS = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==")
+_BUILDS_OF_PLATFORMS = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)")
 
 
 def main(upgrades: list[str]) -> int:
@@ -42,16 +48,22 @@ def lock_python(upgrades: list[str]) -> None:
         subprocess.run([str(tools / "bin" / "pip"), "install", "--quiet", "uv"], check=True)
         uv = str(tools / "bin" / "uv")
         together = Path(folder) / "together.txt"
-        if LOCK.exists():
-            together.write_text(without_hashes(LOCK.read_text()))
-        resolve(uv, together, ["node", "dev", "lan"], upgrades)
-        written = Path(folder) / "written.txt"
-        resolve(uv, written, ["node", "dev"], [], "--generate-hashes", "--constraints", str(together))
-        LOCK.write_text(HEADER + without_platform_builds(written.read_text()))
-    print(f"{LOCK.name}: {len(re.findall('^[a-z0-9]', LOCK.read_text(), re.MULTILINE))} packages")
+        together.write_text("".join(without_hashes(lock.read_text()) for lock in (LOCK, BENCH_LOCK) if lock.exists()))
+        resolve(uv, together, ["node", "dev", "lan", "bench"], upgrades)
+
+        def locked(*extras: str) -> str:
+            written = Path(folder) / f"{'-'.join(extras)}.txt"
+            resolve(uv, written, extras, [], "--generate-hashes", "--constraints", str(together))
+            return without_platform_builds(written.read_text())
+
+        lock = locked("node", "dev")
+        LOCK.write_text(HEADER + lock)
+        BENCH_LOCK.write_text(BENCH_HEADER + without(locked("node", "dev", "bench"), names(lock)))
+    for path in (LOCK, BENCH_LOCK):
+        print(f"{path.name}: {len(names(path.read_text()))} packages")
 
 
-def resolve(uv: str, output: Path, extras: list[str], upgrades: list[str], *options: str) -> None:
+def resolve(uv: str, output: Path, extras: Sequence[str], upgrades: Sequence[str], *options: str) -> None:
     """Resolve ``pyproject.toml`` for every platform into ``output``; the versions already there stay."""
     command = [uv, "pip", "compile", str(ROOT / "pyproject.toml"), "--output-file", str(output), *options]
     command += ["--universal", "--python-version=3.11", "--no-header", "--no-annotate", "--quiet"]
@@ -65,16 +77,26 @@ def without_hashes(lock: str) -> str:
     return "".join(line.rstrip("\\ ") + "\n" for line in lock.splitlines() if re.match("[a-z0-9]", line))
 
 
-def without_platform_builds(lock: str) -> str:
-    """``lock`` less the packages whose builds differ per platform, hashes and all."""
+def names(lock: str) -> set[str]:
+    """The packages of a lock file."""
+    return set(re.findall(r"^([a-z0-9.-]+)==", lock, re.MULTILINE))
+
+
+def without(lock: str, left_out: Container[str]) -> str:
+    """``lock`` less the packages named, hashes and all."""
     kept: list[str] = []
     keep = True
     for line in lock.splitlines(keepends=True):
         if not line.startswith(" "):
-            keep = _BUILDS_OF_PLATFORMS.match(line) is None
+            keep = line.partition("==")[0] not in left_out
         if keep:
             kept.append(line)
     return "".join(kept)
+
+
+def without_platform_builds(lock: str) -> str:
+    """``lock`` less the packages whose builds differ per platform, hashes and all."""
+    return without(lock, {name for name in names(lock) if _BUILDS_OF_PLATFORMS.fullmatch(name)})
 
 
 # --- npm ------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""Set up AnyNode beside nothing but Python and git: ``scripts/setup [--force]``.
+"""Set up AnyNode beside nothing but Python and git: ``scripts/setup [--force] [--bench]``.
 
 Makes ``.venv``, installs the packages of ``requirements.lock`` (every one checked against its hash), the
 platform's build of the torch that ``pyproject.toml`` pins, AnyNode itself, and, with the Node.js that came along,
-``node_modules`` from ``package-lock.json``. What is done is recorded in stamps that name what it stands on, so a
+``node_modules`` from ``package-lock.json``; with ``--bench`` also what only the benchmarks need, from
+``requirements-bench.lock``. What is done is recorded in stamps that name what it stands on, so a
 second run costs a moment and needs no network.
 """
 
@@ -35,12 +36,12 @@ class SetupError(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    if set(arguments) - {"--force"}:
+    if set(arguments) - {"--force", "--bench"}:
         print(__doc__)
         return 0 if {"-h", "--help"} & set(arguments) else 2
     try:
         with only_one():
-            set_up(force="--force" in arguments)
+            set_up(force="--force" in arguments, bench="--bench" in arguments)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
@@ -50,17 +51,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def set_up(*, force: bool) -> None:
+def set_up(*, force: bool, bench: bool) -> None:
     """Do every step whose stamp is missing or names something else, in order."""
     interpreter = f"{sys.version_info.major}.{sys.version_info.minor} {ROOT}"
     packages = digest(interpreter.encode(), read("requirements.lock"), torch_requirement().encode())
     project = digest(packages.encode(), read("pyproject.toml"))
     modules = digest(packages.encode(), read("package-lock.json"), read("package.json"))
-    steps: tuple[tuple[str, str, str, Callable[[], None]], ...] = (
+    steps: list[tuple[str, str, str, Callable[[], None]]] = [
         ("python", packages, "Python packages", install_packages),
         ("project", project, "AnyNode itself", install_project),
         ("node", modules, "npm packages", install_modules),
-    )
+    ]
+    if bench:
+        extra = digest(packages.encode(), read("requirements-bench.lock"))
+        steps.append(("bench", extra, "Python packages of the benchmarks", install_bench_packages))
     waiting = [step for step in steps if force or not done(step[0], step[1])]
     if waiting:
         check_machine()
@@ -85,9 +89,8 @@ def install_packages() -> None:
     # Source packages are built with the locked setuptools in the environment itself: nothing unlocked is fetched.
     build_lock = VENV / "build.lock"
     build_lock.write_text(block_of(lock, "setuptools"))
-    checked = ["install", "--no-deps", "--require-hashes", "--no-build-isolation"]
-    pip([*checked, "-r", str(build_lock)])
-    pip([*checked, "-r", str(ROOT / "requirements.lock")])
+    pip_locked(build_lock)
+    pip_locked(ROOT / "requirements.lock")
     print(f"setup:   {torch_requirement()} (large; on Linux with CUDA several GB)", flush=True)
     pip(["install", torch_requirement()])
 
@@ -96,11 +99,20 @@ def install_project() -> None:
     pip(["install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
 
 
+def install_bench_packages() -> None:
+    pip_locked(ROOT / "requirements-bench.lock")
+
+
 def install_modules() -> None:
     """``npm ci`` with the Node.js of the environment; install scripts are not run (none is needed)."""
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
     npm = str(VENV / "bin" / "npm")
     run([npm, "ci", *options], "npm could not install its packages; check the network and run it again")
+
+
+def pip_locked(lock: Path) -> None:
+    """Install what ``lock`` names and nothing else, every package checked against its hash."""
+    pip(["install", "--no-deps", "--require-hashes", "--no-build-isolation", "-r", str(lock)])
 
 
 def pip(arguments: Sequence[str]) -> None:

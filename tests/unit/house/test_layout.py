@@ -48,26 +48,39 @@ def test_modules_do_not_share_names_with_the_standard_library_of_their_package()
             assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py"
 
 
-def test_the_python_lock() -> None:
+@pytest.mark.parametrize(("file", "packages_min"), [("requirements.lock", 80), ("requirements-bench.lock", 2)])
+def test_a_python_lock(file: str, packages_min: int) -> None:
     """Every package has a hash, no registry is named, and torch, whose builds differ, is pinned elsewhere."""
-    lock = (ROOT / "requirements.lock").read_text()
+    lock = (ROOT / file).read_text()
     blocks = re.findall(r"^[a-z0-9].*\n(?: .*\n)*", lock, re.MULTILINE)
-    assert len(blocks) > 80
+    assert len(blocks) > packages_min
     assert all("--hash=sha256:" in block and re.match(r"[a-z0-9.-]+==", block) for block in blocks)
     assert "://" not in lock
-    assert not re.search(r"^(torch|triton|nvidia-)", lock, re.MULTILINE)
+    assert not re.search(r"^(torch|triton|nvidia-[a-z0-9-]+)==", lock, re.MULTILINE)
+
+
+def test_torch_is_pinned() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert [line for line in extras["node"] if re.fullmatch(r"torch==[\d.]+", line)]
 
 
-def test_the_python_lock_names_every_dependency() -> None:
+def test_the_python_locks_name_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = (
-        project["dependencies"] + project["optional-dependencies"]["node"] + project["optional-dependencies"]["dev"]
-    )
-    names = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace("_", "-") for line in wanted} - {"torch"}
-    locked = set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
-    assert names <= locked, f"run scripts/lock: {names - locked} is not locked"
+    extras = project["optional-dependencies"]
+    everywhere, bench = locked_names("requirements.lock"), locked_names("requirements-bench.lock")
+    wanted = wanted_names(project["dependencies"] + extras["node"] + extras["dev"])
+    assert wanted <= everywhere, f"run scripts/lock: {wanted - everywhere} is not locked"
+    wanted = wanted_names(extras["bench"])
+    assert wanted <= bench, f"run scripts/lock: {wanted - bench} is not locked"
+    assert not everywhere & bench, "a package has two locks: the one could install another version over the other's"
+
+
+def locked_names(file: str) -> set[str]:
+    return set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / file).read_text(), re.MULTILINE))
+
+
+def wanted_names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace("_", "-") for line in requirements} - {"torch"}
 
 
 def test_the_npm_lock() -> None:

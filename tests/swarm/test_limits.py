@@ -9,6 +9,7 @@ from anynode.swarm.limits import PEERS_MAX, Rate, RateLimiter
 from anynode.swarm.reachability import (
     PeerAddress,
     Way,
+    check_announced,
     is_public,
     libp2p_reason,
     nobody_reachable,
@@ -42,6 +43,14 @@ def test_addresses_are_parsed_or_refused_in_a_sentence() -> None:
         with pytest.raises(UserError, match="is not a peer's address; write it as") as error:
             parse_address(wrong)
         assert "\x1b" not in str(error.value)
+
+
+def test_announced_addresses_are_checked() -> None:
+    for right in ("/ip4/203.0.113.5/tcp/4001", "/dns4/node.example/tcp/4001", "/ip6/2600::1/tcp/4001"):
+        check_announced(right)
+    for wrong in ("203.0.113.5:4001", "/tcp/4001", "/ip4/nonsense/tcp/1", f"/ip4/203.0.113.5/tcp/1/p2p/{PEER}", ""):
+        with pytest.raises(UserError, match="cannot be announced; write it as"):
+            check_announced(wrong)
 
 
 def test_reasons_are_short_and_remedies_fit_the_settings() -> None:

@@ -11,11 +11,14 @@ import click
 from anynode.cli.options import load_network, network_option, password, password_option, places
 from anynode.cli.output import Output, reports
 from anynode.cli.running import log_to, run_until_stopped
+from anynode.cli.watch_options import watch_options
 from anynode.wallet import keystore
 from anynode_contracts.errors import UserError
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
+
+    from anynode.watch.logs import LogFormat
 
 
 @click.group()
@@ -58,6 +61,7 @@ def verifier() -> None:
     show_default=True,
     help="A member that is silent for so long is no longer waited for.",
 )
+@watch_options
 @reports
 def run(
     output: Output,
@@ -69,6 +73,9 @@ def run(
     audit_floor: float,
     batch_hours: float,
     alive_s: float,
+    metrics_port: int | None,
+    metrics_host: str,
+    log_format: LogFormat,
 ) -> None:
     """Run the verifier of a network until Ctrl-C. A restart goes on where it stopped.
 
@@ -78,7 +85,9 @@ def run(
     Example:
       anynode verifier run --network development --password-file password
     """
+    from anynode.watch.serving import metrics_served
     from anynode_verifier.daemon import serve
+    from anynode_verifier.metrics import VerifierMetrics
     from anynode_verifier.service import VerifierSettings
 
     known = load_network(network)
@@ -89,7 +98,7 @@ def run(
         raise UserError(
             f"{accounts['verifier'].address} is no verifier of network {known.name}; check the network file"
         )
-    log_to(home / "verifier.log", logging.INFO)
+    log_to(home / "verifier.log", logging.INFO, log_format)
     settings = VerifierSettings(
         folder=home,
         database_url=database or f"sqlite:///{home / 'ledger.sqlite'}",
@@ -98,9 +107,21 @@ def run(
         batch_interval_s=batch_hours * 3600,
     )
     identity = places().identities / f"{known.name}-verifier.key"
-    run_until_stopped(
-        serve(settings, known, identity, node=accounts["verifier"], poster=accounts["poster"], say=output.say)
-    )
+    metrics = VerifierMetrics()
+    with metrics_served(metrics, metrics_host, metrics_port) as url:
+        if url:
+            output.say(f"Metrics are at {url}")
+        run_until_stopped(
+            serve(
+                settings,
+                known,
+                identity,
+                node=accounts["verifier"],
+                poster=accounts["poster"],
+                say=output.say,
+                on_ready=metrics.watch,
+            )
+        )
     output.say("The verifier has stopped; start it again to go on.")
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
+from anynode.swarm.frames import short
 from anynode.swarm.peer import Peer
+from anynode.swarm.settings import DaemonSettings
 from anynode.worker.directory import directory_rules
 from anynode_contracts.errors import UnreachableError, UserError
 from anynode_contracts.networks import Network, check_chain, connect
@@ -27,8 +29,10 @@ async def serve(
     node: LocalAccount,
     poster: LocalAccount,
     say: Callable[[str], None],
+    on_ready: Callable[[Verifier], None],
 ) -> None:
-    """Run the verifier until cancelled. Raises ``UserError`` for a taken port or a wrong chain."""
+    """Run the verifier until cancelled. Its peer is a relay for members behind NAT. ``on_ready`` gets the service
+    before it serves. Raises ``UserError`` for a taken port or a wrong chain."""
     w3 = connect(network.rpc_url)
     try:
         await asyncio.to_thread(check_chain, w3, network)
@@ -43,10 +47,16 @@ async def serve(
         host=host,
         state_dir=settings.folder / "daemon",
         network=network.name,
+        settings=DaemonSettings(auto_relay=False),
         record_rules=directory_rules(network),
+        say=say,
+    )
+    peer.conduct.on_drop = lambda drop: say(
+        f"peer {short(drop.peer_id)} is dropped for a while: it keeps sending {drop.offence} ({drop.sentence})"
     )
     async with peer:
         service = Verifier(settings, network, w3, peer, node=node, poster=poster)
+        on_ready(service)
         say(f"Verifier {node.address} of network {network.name}")
         say(f"Peers reach it at {peer.addresses[0]}, its API is at {network.api_url}")
         async with asyncio.TaskGroup() as tasks:

@@ -49,6 +49,7 @@ from anynode.rounds.statements import statement
 from anynode.swarm.payloads import fetch_payload
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
+from anynode.watch.logs import enter_job, enter_round
 from anynode.worker.home import JobHome
 from anynode.worker.link import PUSH
 from anynode.worker.orders import apply_order
@@ -73,6 +74,11 @@ class Progress:
     losses: dict[int, float] = field(default_factory=dict)
     opened_at: dict[int, float] = field(default_factory=dict)
     closed_at: dict[int, float] = field(default_factory=dict)
+
+    def round_s(self) -> dict[int, float]:
+        """How long each round took that this process has seen from open to close, in seconds."""
+        closed = list(self.closed_at.items())
+        return {round_: at - self.opened_at[round_] for round_, at in closed if round_ in self.opened_at}
 
 
 class JobRun:
@@ -117,6 +123,7 @@ class JobRun:
 
     async def run(self) -> None:
         """Coordinate until cancelled. Raises ``UserError`` when records cannot be kept (a full disk)."""
+        enter_job(self.job.job_id)
         if self.driver.state.round not in self.progress.losses:
             await self._measure(self.driver.state.round, self.driver.state.state_root or self.rules.state_root)
         writing = asyncio.create_task(self._write_records())
@@ -250,6 +257,7 @@ class JobRun:
 
     def _note_times(self, record: Record) -> None:
         if record.body.kind == "open":
+            enter_round(record.body.round)
             self.progress.opened_at[record.body.round] = self._clock()
         elif record.body.kind == "close":
             self.progress.closed_at[record.body.round] = self._clock()

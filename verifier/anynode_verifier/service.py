@@ -45,7 +45,7 @@ from anynode_verifier.job_desk import JobDesk
 from anynode_verifier.job_run import JobRun
 from anynode_verifier.registrar import Registrar
 from anynode_verifier.replays import Replayer
-from anynode_verifier.status import job_status, money_status
+from anynode_verifier.status import dropped, job_status, money_status
 from anynode_verifier.treasury import JobAccount, Treasury
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class Verifier:
     ) -> None:
         self.settings, self.network = settings, network
         self.runs: dict[str, JobRun] = {}
+        self.peer = peer
         self._w3, self._peer, self._node = w3, peer, node
         self._store = BlobStore(settings.folder / "blobs")
         self._book = Book.open(settings.database_url)
@@ -312,6 +313,7 @@ class Verifier:
             "peer_id": self._peer.peer_id,
             "chain": self._chain_note,
             "waiting_for": self._waiting_for,
+            "dropped": dropped(self._peer.conduct),
             "jobs": [job_status(run, now) for run in list(self.runs.values())],
             "ledger": money_status(self._book, list(self.runs)),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anynode.rounds.records import Close, Record, Result, Seal
+from anynode.swarm.conduct import Conduct
 from anynode_ledger.book import Book
 from anynode_verifier.credits import judged_rounds
 from anynode_verifier.job_run import JobRun
@@ -13,22 +14,32 @@ from anynode_verifier.job_run import JobRun
 def job_status(run: JobRun, now: float) -> dict[str, Any]:
     """One job for people and programs. ``losses`` maps a round to the validation loss of its start state."""
     state, bodies = run.driver.state, run.log.bodies
+    places = {item.node: item for item in state.open.members} if state.open else {}
+    verdicts = last_verdicts(bodies)
     members = [
         {
             "node": name,
+            "peer": node.peer,
             "hardware": node.hardware,
             "alive": node.joined and now - node.seen_at < run.rules.alive_s,
             "proven": node.proven,
+            "reduces": node.reduces,
             "state_round": node.state_round,
             "refused": node.banned,
+            "quota_steps": places[name].quota_steps if name in places else 0,
+            "committed": name in places and places[name].slot in state.commitments,
+            "last_verdict": verdicts.get(name),
         }
         for name, node in sorted(state.nodes.items())
     ]
+    opened_at = run.progress.opened_at.get(state.round)
     return {
         "job_id": run.job.job_id,
         "name": run.job.name,
         "phase": state.phase.value,
         "round": state.round,
+        "round_age_s": now - opened_at if opened_at is not None else None,
+        "round_s": run.progress.round_s(),
         "rounds": run.rules.rounds,
         "height": state.height,
         "state_root": state.state_root,
@@ -69,6 +80,23 @@ def rejected(bodies: list[Record]) -> list[dict[str, Any]]:
         for round_ in judged_rounds(bodies)
         for item in round_.verdict.judged
         if not item.accepted
+    ]
+
+
+def last_verdicts(bodies: list[Record]) -> dict[str, dict[str, Any]]:
+    """The newest verdict on each node's work, with its reason."""
+    found: dict[str, dict[str, Any]] = {}
+    for round_ in judged_rounds(bodies):
+        for item in round_.verdict.judged:
+            found[item.node] = {"round": round_.open.round, "accepted": item.accepted, "reason": item.reason}
+    return found
+
+
+def dropped(conduct: Conduct) -> list[dict[str, Any]]:
+    """The peers from which nothing is taken for now, and why."""
+    return [
+        {"peer": drop.peer_id, "offence": str(drop.offence), "reason": drop.sentence, "left_s": round(left_s)}
+        for drop, left_s in conduct.dropped()
     ]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,14 @@ from anynode.cli.options import (
 )
 from anynode.cli.output import Output, reports
 from anynode.cli.running import log_to, run_until_stopped
+from anynode.cli.terminal import Screen
+from anynode.cli.watch_options import watch_options
 from anynode.wallet import keystore
 from anynode_contracts.errors import RefusedError, UserError
 
 if TYPE_CHECKING:
+    from anynode.watch.logs import LogFormat
     from anynode.worker.session import Ending, Session
-    from anynode.worker.worker import Notice, Notify
 
 
 @click.command()
@@ -37,7 +39,24 @@ if TYPE_CHECKING:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="TCP port; 0 takes a free one."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option(
+    "--host", help="Address to listen on. Default: all addresses, or only this machine if the network is on it."
+)
+@click.option(
+    "--announce",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Where others reach this node, for example a forwarded port: /ip4/203.0.113.5/tcp/4001. Repeatable.",
+)
+@click.option(
+    "--relay",
+    "relays",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Be reached through this relay, /ip4/…/tcp/…/p2p/PEER_ID. Repeatable. Default: the network's initial peers.",
+)
+@click.option("--upnp/--no-upnp", default=True, show_default=True, help="Ask the router to forward the port.")
+@click.option("--client-only", is_flag=True, help="Open no port. The node reduces nothing and forgoes that pay (5 %).")
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -52,6 +71,7 @@ if TYPE_CHECKING:
     metavar="RATE",
     help="Train no faster than this many steps a second. Default: as fast as the machine can.",
 )
+@watch_options
 @reports
 def join(
     output: Output,
@@ -62,10 +82,17 @@ def join(
     payout: str | None,
     job_id: str | None,
     port: int,
-    host: str,
+    host: str | None,
+    announce: tuple[str, ...],
+    relays: tuple[str, ...],
+    upnp: bool,
+    client_only: bool,
     folder: Path | None,
     memory_gib: int,
     steps_per_s_max: float | None,
+    metrics_port: int | None,
+    metrics_host: str,
+    log_format: LogFormat,
 ) -> None:
     """Take part in a job until it has finished or you press Ctrl-C.
 
@@ -76,6 +103,7 @@ def join(
     Example:
       anynode wallet create miner
       anynode join --network development --wallet miner
+      anynode join --network home.toml --wallet miner --port 4001 --metrics-port 9100
     """
     from eth_utils.address import is_address, to_checksum_address
 
@@ -85,9 +113,16 @@ def join(
         raise UserError(f"{payout[:60]!r} is not an Ethereum address; give 0x and 40 hexadecimal digits")
     account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
     home = folder or places().data / "nodes" / known.name / path.stem
-    log_to(home / "node.log", logging.INFO)
+    log_to(home / "node.log", logging.INFO, log_format)
 
+    from anynode.watch.activity import Activity
+    from anynode.watch.member_metrics import MemberMetrics
+    from anynode.watch.serving import metrics_served
+    from anynode.worker.reach import Reach
     from anynode.worker.session import Session
+
+    activity = Activity(account.address)
+    screen = Screen(output, activity)
 
     session = Session(
         network=known,
@@ -95,14 +130,17 @@ def join(
         account=account,
         payout=to_checksum_address(payout) if payout else account.address,
         job_id=job_id,
-        host=host,
-        port=port,
+        reach=Reach(host, port, announce, relays, upnp, client_only),
         memory_limit_bytes=memory_gib << 30,
         steps_per_s_max=steps_per_s_max,
-        notify=_printer(output),
+        notify=screen.notify,
+        activity=activity,
     )
     endings: list[Ending] = []
-    run_until_stopped(_run(session, endings))
+    with metrics_served(MemberMetrics(activity), metrics_host, metrics_port) as url:
+        if url:
+            output.say(f"Metrics are at {url}")
+        run_until_stopped(_run(session, screen, endings))
     if not endings:
         output.say("Left the swarm. What was accepted stays yours; start again to go on.")
         output.result({"node": account.address, "finished": False, "left": True})
@@ -122,23 +160,10 @@ def join(
     )
 
 
-async def _run(session: Session, endings: list[Ending]) -> None:
-    endings.append(await session.run())
-
-
-def _printer(output: Output) -> Notify:
-    """Progress on one line that is written over; everything else stays."""
-    shown = {"width": 0}
-
-    def notify(notice: Notice) -> None:
-        if notice.kind == "progress":
-            if sys.stdout.isatty() and not output.as_json:
-                click.echo("\r" + notice.text.ljust(shown["width"]), nl=False)
-                shown["width"] = len(notice.text)
-            return
-        if shown["width"]:
-            click.echo("\r" + " " * shown["width"] + "\r", nl=False)
-            shown["width"] = 0
-        output.say(notice.text)
-
-    return notify
+async def _run(session: Session, screen: Screen, endings: list[Ending]) -> None:
+    drawing = asyncio.create_task(screen.keep_drawing())
+    try:
+        endings.append(await session.run())
+    finally:
+        drawing.cancel()
+        await asyncio.gather(drawing, return_exceptions=True)

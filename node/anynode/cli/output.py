@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _JSON = "anynode.json"
 _WIDTH_OF_FILES = 400
@@ -25,8 +28,7 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
         """A table; numbers go to the right."""
-        from rich.console import Console  # here, because most commands print no table and rich is slow to import
-        from rich.table import Table
+        from rich.table import Table  # here, because most commands print no table and rich is slow to import
 
         table = Table(title=title or None, title_justify="left")
         for position, column in enumerate(columns):
@@ -34,9 +36,16 @@ class Output:
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
-        console = Console(stderr=self.as_json)
+        self.show(table)
+
+    def show(self, what: RenderableType) -> None:
+        """A table or a group of them, where people read."""
+        from rich.console import Console
+
+        # What others said (reasons, names) is shown as it is: their brackets are no markup.
+        console = Console(stderr=self.as_json, markup=False, emoji=False)
         # A file or a pipe has no width: nothing is folded for it.
-        console.print(table, width=None if console.is_terminal else _WIDTH_OF_FILES)
+        console.print(what, width=None if console.is_terminal else _WIDTH_OF_FILES)
 
     def result(self, value: Mapping[str, Any]) -> None:
         """The result as one JSON object on one line; nothing without --json. Amounts in wei are strings:

@@ -11,6 +11,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from anynode.watch.logs import LogFormat, formatter
 from anynode_contracts.errors import UserError
 
 _LOG_BYTES_MAX = 10 << 20
@@ -27,14 +28,14 @@ def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
         raise _first(group) from group
 
 
-def log_to(path: Path, level: int) -> None:
+def log_to(path: Path, level: int, form: LogFormat = "text") -> None:
     """Send the log to a file that is rotated at 10 MiB; the terminal is for what people want to see."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES_MAX, backupCount=3)
     except OSError as error:
         raise UserError(f"cannot write the log {path}: {error.strerror or error}; choose another folder") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(formatter(form))
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not fill the terminal instead
     logging.basicConfig(level=level, handlers=[handler], force=True)
 

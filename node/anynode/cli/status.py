@@ -2,39 +2,119 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from anynode.cli.api import Api
 from anynode.cli.options import load_network, network_option
 from anynode.cli.output import Output, reports
+from anynode_contracts.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @click.command()
 @network_option
 @click.option("--node", metavar="ADDRESS", help="Only what concerns this node.")
+@click.option("--watch", is_flag=True, help="Show it again and again until Ctrl-C.")
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(min=0.5),
+    default=2.0,
+    show_default=True,
+    metavar="S",
+    help="With --watch: seconds between two looks.",
+)
 @reports
-def status(output: Output, *, network: str, node: str | None) -> None:
+def status(output: Output, *, network: str, node: str | None, watch: bool, every_s: float) -> None:
     """Show a network's jobs, their workers, the verdicts on their work, and the ledger.
 
     \b
     Example:
       anynode status --network development
+      anynode status --watch --every 5
       anynode status --node 0x… --json
     """
-    facts = Api(load_network(network)).get("/v1/status")
-    if node is not None:
-        facts = _of_node(facts, node.lower())
-    output.say(f"Network {facts['network']}, chain at {facts['chain']}")
+    api = Api(load_network(network))
+
+    def look() -> dict[str, Any]:
+        facts: dict[str, Any] = api.get("/v1/status")
+        return facts if node is None else _of_node(facts, node.lower())
+
+    facts = look()  # an address that is wrong from the start ends it here, also with --watch
+    if not watch:
+        output.show(overview(facts))
+        output.result(facts)
+    elif output.as_json:
+        for seen in _looks(facts, look, every_s, output.say):
+            output.result(seen)
+    elif sys.stdout.isatty():
+        _live(facts, look, every_s)
+    else:
+        for seen in _looks(facts, look, every_s, output.say):
+            output.show(overview(seen))
+
+
+def _looks(
+    first: dict[str, Any], look: Callable[[], dict[str, Any]], every_s: float, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """The status, again every ``every_s`` seconds for ever; a verifier that does not answer is waited for."""
+    yield first
+    while True:
+        time.sleep(every_s)
+        try:
+            seen = look()
+        except UnreachableError as error:
+            say(f"{time.strftime('%H:%M:%S')} {error}")
+            continue
+        yield seen
+
+
+def _live(first: dict[str, Any], look: Callable[[], dict[str, Any]], every_s: float) -> None:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(markup=False, emoji=False)
+    with Live(overview(first), console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
+        shown = first
+
+        def trouble(text: str) -> None:
+            live.update(Group(Text(text, style="bold red"), overview(shown)), refresh=True)
+
+        for seen in _looks(first, look, every_s, trouble):
+            shown = seen
+            stamp = Text(f"{time.strftime('%H:%M:%S')}, every {every_s:g} s; Ctrl-C ends", style="dim")
+            live.update(Group(overview(seen), stamp), refresh=True)
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def overview(facts: dict[str, Any]) -> RenderableType:
+    """All of a status answer, for people."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(f"Network {facts['network']}, chain at {facts['chain']}")]
     if facts["waiting_for"]:
-        output.say(f"Posting waits: {facts['waiting_for']}")
+        parts.append(Text(f"Posting waits: {facts['waiting_for']}"))
     for job in facts["jobs"]:
-        _show_job(output, job)
+        parts += _job(job)
     if not facts["jobs"]:
-        output.say("No job is open; submit one with `anynode submit`.")
-    _show_money(output, facts["ledger"]["nodes"])
-    output.result(facts)
+        parts.append(Text("No job is open; submit one with `anynode submit`."))
+    for drop in facts["dropped"]:
+        parts.append(
+            Text(f"Peer …{drop['peer'][-8:]} is dropped for {drop['left_s']} s: {drop['offence']} ({drop['reason']})")
+        )
+    parts += _money(facts["ledger"]["nodes"])
+    return Group(*parts)
 
 
 def short(address: str) -> str:
@@ -60,36 +140,72 @@ def _of_node(facts: dict[str, Any], node: str) -> dict[str, Any]:
     return facts | {"jobs": jobs, "ledger": facts["ledger"] | {"nodes": nodes}}
 
 
-def _show_job(output: Output, job: dict[str, Any]) -> None:
+def _job(job: dict[str, Any]) -> list[RenderableType]:
+    from rich.text import Text
+
     losses = list(job["losses"].values())
     loss = f", validation loss {losses[0]:.3f} → {losses[-1]:.3f}" if losses else ""
-    output.say(
-        f"\nJob {job['name']} ({job['job_id'][:16]}…): round {job['round']} of {job['rounds']}, {job['phase']}{loss}, "
-        f"{job['samples_per_s']:.0f} samples/s, {job['state_forks']} state forks"
-    )
-    rows = [
-        (
-            short(item["node"]),
-            "yes" if item["alive"] else "no",
-            "proven" if item["proven"] else "newcomer",
-            item["refused"] or "",
+    parts: list[RenderableType] = [
+        Text(
+            f"\nJob {job['name']} ({job['job_id'][:16]}…): round {job['round']} of {job['rounds']}, "
+            f"{_progress(job)}{loss}, {job['samples_per_s']:.0f} samples/s, {job['state_forks']} state forks"
         )
-        for item in job["members"]
     ]
-    if rows:
-        output.table(("node", "alive", "standing", "refused because"), rows)
+    if job["members"]:
+        columns = ("node", "alive", "standing", "quota", "committed", "reduces", "last verdict")
+        parts.append(_table(columns, [_member(item) for item in job["members"]]))
     audits = job["audits"]
-    output.say(f"Audits: {audits['judged']} judged, {audits['replayed']} replayed, {audits['rejected']} rejected")
-    for item in job["rejected"]:
-        output.say(f"  round {item['round']}: {short(item['node'])} rejected: {item['reason']}")
+    parts.append(
+        Text(f"Audits: {audits['judged']} judged, {audits['replayed']} replayed, {audits['rejected']} rejected")
+    )
+    parts += [
+        Text(f"  round {item['round']}: {short(item['node'])} rejected: {item['reason']}") for item in job["rejected"]
+    ]
+    return parts
 
 
-def _show_money(output: Output, nodes: list[dict[str, Any]]) -> None:
+def _progress(job: dict[str, Any]) -> str:
+    """The phase, who has committed, and for how long the round has gone on."""
+    placed = [item for item in job["members"] if item["quota_steps"]]
+    done = f", {sum(item['committed'] for item in placed)} of {len(placed)} committed" if placed else ""
+    durations = list(job["round_s"].values())
+    usual = f" (the last took {durations[-1]:.0f} s)" if durations else ""
+    age = f" for {job['round_age_s']:.0f} s{usual}" if job["round_age_s"] is not None else ""
+    return f"{job['phase']}{done}{age}"
+
+
+def _member(item: dict[str, Any]) -> tuple[str, ...]:
+    verdict = item["last_verdict"]
+    word = "accepted" if verdict and verdict["accepted"] else "rejected"
+    last = f"round {verdict['round']} {word}: {verdict['reason']}" if verdict else "none yet"
+    return (
+        short(item["node"]),
+        "yes" if item["alive"] else "no",
+        "proven" if item["proven"] else "newcomer",
+        f"{item['quota_steps']} steps" if item["quota_steps"] else "no place",
+        "yes" if item["committed"] else "no",
+        "yes" if item["reduces"] else "no",
+        f"refused: {item['refused']}" if item["refused"] else last,
+    )
+
+
+def _money(nodes: list[dict[str, Any]]) -> list[RenderableType]:
     if not nodes:
-        return
+        return []
     columns = ("node", "earned", "held", "accrued", "in root", "claimable", "claimed")
     names = ("earned_wei", "held_back_wei", "accrued_wei", "waiting_wei", "payable_wei", "paid_wei")
     rows = [
         (f"{item['index']} {short(item['node'])}", *(_rounded(int(item[name])) for name in names)) for item in nodes
     ]
-    output.table(columns, rows, title="Ledger, in ANY")
+    return [_table(columns, rows, title="Ledger, in ANY")]
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], title: str = "") -> RenderableType:
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

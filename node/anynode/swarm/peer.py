@@ -25,7 +25,7 @@ from anynode.swarm.dialing import HELLO_TIMEOUT_S, Dialer
 from anynode.swarm.frames import FRAME_BYTES_MAX
 from anynode.swarm.hello import HELLO_PROTOCOL, Hello, protocol_name
 from anynode.swarm.limits import Gate, Rate, RateLimiter
-from anynode.swarm.reachability import Way, parse_address, way_in
+from anynode.swarm.reachability import Way, check_announced, parse_address, way_in
 from anynode.swarm.record_table import RecordTable
 from anynode.swarm.records import Record, RecordRules, Sign
 from anynode.swarm.service import Handler, Service
@@ -104,6 +104,8 @@ class Peer:
         initial = tuple(initial_peers)
         for address in (*initial, *chosen.trusted_relays):
             parse_address(address)
+        for address in chosen.announce:
+            check_announced(address)
         daemon = await Daemon.start(identity_path, chosen, state_dir, initial_peers=initial, say=say)
         hello = Hello(network=network, protocols=(protocol,), software=software)
         peer = cls(daemon, chosen, hello, clock, strike_rules)

@@ -53,6 +53,21 @@ def parse_address(text: str) -> PeerAddress:
     return PeerAddress(transport=match.group(1), peer_id=match.group(2))
 
 
+def check_announced(text: str) -> None:
+    """Raise ``UserError`` unless ``text`` is where a node can be reached, without a peer id: ``/ip4/…/tcp/…``."""
+    from hivemind.utils.multiaddr import Multiaddr  # noqa: PLC0415 (seconds to import)
+
+    try:
+        if "/p2p/" in text or _HOST.match(text) is None:
+            raise ValueError("form")
+        Multiaddr(text)
+    except Exception as error:  # the parser raises whatever its parts raise
+        raise UserError(
+            f"{one_sentence(text)[:100]!r} cannot be announced; write it as /ip4/203.0.113.5/tcp/4001 or"
+            " /dns4/NAME/tcp/4001, without a peer id"
+        ) from error
+
+
 def libp2p_reason(message: str, *, with_address: bool = True) -> str:
     """The short form of libp2p's account of a failed connection: each address tried, with its reason."""
     dials = _DIAL.findall(message)[:REASONS_MAX]

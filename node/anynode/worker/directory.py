@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
@@ -13,6 +16,7 @@ from anynode_contracts.errors import UnreachableError
 from anynode_contracts.networks import Network
 
 COORDINATOR_TTL_S = 3600
+LOOKUP_PAUSES_S = (1, 2, 4, 8, 15, 30)
 
 
 class CoordinatorEntry(BaseModel):
@@ -54,12 +58,21 @@ async def announce_coordinator(peer: Peer, network: Network, account: LocalAccou
     await peer.put_record(f"coordinator/{network.name}", body, record_signer(account), COORDINATOR_TTL_S)
 
 
-async def find_coordinator(peer: Peer, network: Network) -> str:
-    """The peer id of the coordinator. Raises ``UnreachableError`` when the directory names none."""
-    records = await peer.get_records(f"coordinator/{network.name}")
+async def find_coordinator(peer: Peer, network: Network, say: Callable[[str], None]) -> str:
+    """The peer id of the coordinator. One that has just started may not be in the directory yet, so it is looked for
+    more than once; ``say`` hears of the wait. Raises ``UnreachableError`` when the directory names none."""
+    key = f"coordinator/{network.name}"
+    for pause_s in LOOKUP_PAUSES_S:
+        if records := await peer.get_records(key):
+            break
+        say(f"the directory names no coordinator yet; asking again in {pause_s} s")
+        await asyncio.sleep(pause_s)
+    else:
+        records = await peer.get_records(key)
     if not records:
         raise UnreachableError(
-            f"no verifier of network {network.name} is on duty; start one with `anynode verifier run`"
+            f"the initial peers of network {network.name} answer, but their directory names no verifier on duty;"
+            " start one with `anynode verifier run`, or ask the network's operator"
         )
     newest = max(records, key=lambda record: record.expires_s)
     return CoordinatorEntry.model_validate(newest.body).peer

@@ -15,14 +15,20 @@ from anynode.jobs.job import Job
 from anynode.jobs.resolve import FILE_KIND, materialise
 from anynode.rounds.messages import Leave
 from anynode.swarm.blob_exchange import fetch_blob, fetch_manifest
+from anynode.swarm.frames import short
 from anynode.swarm.identity import ensure_identity
 from anynode.swarm.peer import Peer
+from anynode.swarm.reachability import Way
+from anynode.swarm.strikes import Dropped
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits
 from anynode.training.process import TrainerSettings
+from anynode.watch.activity import Activity
+from anynode.watch.logs import enter_job, name_job
 from anynode.worker.directory import directory_rules, find_coordinator
 from anynode.worker.home import JobHome, NodeHome
 from anynode.worker.link import CoordinatorLink
+from anynode.worker.reach import LOOPBACK, Reach, way_in_words
 from anynode.worker.worker import Notice, Notify, Worker
 from anynode_contracts.errors import RefusedError, UnreachableError, UserError
 from anynode_contracts.files import write_aside
@@ -34,6 +40,8 @@ log = logging.getLogger(__name__)
 
 REGISTRATION_LIFE_S = 30 * 86_400
 REGISTRATION_PAUSE_S = 5.0
+WAY_IN_EVERY_S = 5.0
+WAY_IN_PATIENCE_S = 60.0  # what finding out about the router and reserving a relay may take
 JOB_FILE_BYTES_MAX = 64 << 30
 
 
@@ -56,14 +64,15 @@ class Session:
     account: LocalAccount
     payout: str
     job_id: str | None
-    host: str
-    port: int
+    reach: Reach
     memory_limit_bytes: int
     steps_per_s_max: float | None
     notify: Notify
+    activity: Activity
 
     async def run(self) -> Ending:
         """Join, fetch the job, train until it ends. Raises ``UserError`` with cause and remedy."""
+        enter_job("")
         await self._check_chain()
         home = NodeHome(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,20 +81,26 @@ class Session:
             raise UserError(
                 f"network {self.network.name} names no initial peers; ask its operator for the network file"
             )
-        self._say("start", "starting the libp2p daemon and looking for the coordinator")
+        self._say("start", "starting the libp2p daemon")
         peer = await Peer.start(
             home.identity_path,
-            self.port,
+            self.reach.port,
             self.network.initial_peers,
-            host=self.host,
+            host=self.reach.listen_host(self.network.initial_peers),
             state_dir=home.daemon_folder,
             network=self.network.name,
+            settings=self.reach.daemon_settings(),
             record_rules=directory_rules(self.network),
+            say=lambda text: self._say("start", text),
         )
+        self.activity.traffic, self.activity.conduct = peer.traffic, peer.conduct
+        self.activity.reduces = not self.reach.client_only
+        peer.conduct.on_drop = self._on_drop
         async with peer:
+            self._say("start", "looking for the coordinator")
             link = CoordinatorLink(
                 peer,
-                await find_coordinator(peer, self.network),
+                await find_coordinator(peer, self.network, lambda text: self._say("start", text)),
                 self.network.verifiers,
                 SigningDomain(self.network.chain_id, self.network.registry),
                 self.account,
@@ -93,16 +108,19 @@ class Session:
             registering = asyncio.create_task(self._register(link))
             taking_part = asyncio.create_task(self._take_part(peer, link, home))
             watching = asyncio.create_task(peer.watch())
+            looking = asyncio.create_task(self._watch_way_in(peer))
             try:
                 await asyncio.wait({taking_part, watching}, return_when=asyncio.FIRST_COMPLETED)
                 return await (taking_part if taking_part.done() else watching)
             finally:
-                for task in (registering, taking_part, watching):
+                for task in (registering, taking_part, watching, looking):
                     task.cancel()
-                await asyncio.gather(registering, taking_part, watching, return_exceptions=True)
+                await asyncio.gather(registering, taking_part, watching, looking, return_exceptions=True)
 
     async def _take_part(self, peer: Peer, link: CoordinatorLink, home: NodeHome) -> Ending:
         job = await self._choose(link)
+        name_job(job.job_id)
+        self.activity.job = job.job_id
         place = home.job(job.job_id)
         self._say("job", f"job {job.name} ({job.job_id[:16]}…): {job.model.parameters} parameters")
         await self._fetch_files(peer, link, job, home, place)
@@ -119,6 +137,7 @@ class Session:
             trainers=trainers,
             account=self.account,
             notify=self.notify,
+            activity=self.activity,
         )
         try:
             state = await worker.run()
@@ -150,12 +169,45 @@ class Session:
         """Bring the job's files here, chunk by chunk, each checked; what is here already is not fetched again."""
         for name, reference in sorted(job.files.items()):
             self._say("file", f"fetching {name} ({reference.size_bytes} bytes)")
-            manifest = await fetch_manifest(
-                peer, home.store, reference.root, FILE_KIND, [link.coordinator_peer], size_max_bytes=JOB_FILE_BYTES_MAX
-            )
-            await fetch_blob(peer, home.store, manifest, [link.coordinator_peer])
+            await self._fetch_file(peer, home, reference.root, name, [link.coordinator_peer])
         await asyncio.to_thread(materialise, job, home.store, place.files)
         await asyncio.to_thread(write_aside, place.job_path, job.to_bytes())
+
+    async def _fetch_file(self, peer: Peer, home: NodeHome, root: str, name: str, sources: list[str]) -> None:
+        """One file, for as long as any of it arrives: a fetch that breaks off after some chunks is taken up again."""
+        arrived = -1
+
+        def progress(done: int, total: int) -> None:
+            nonlocal arrived
+            arrived = done
+            self._say("progress", f"fetching {name}: {done} of {total} bytes")
+
+        manifest = await fetch_manifest(peer, home.store, root, FILE_KIND, sources, size_max_bytes=JOB_FILE_BYTES_MAX)
+        while True:
+            before = arrived
+            try:
+                await fetch_blob(peer, home.store, manifest, sources, progress)
+                return
+            except UnreachableError as error:
+                if arrived <= before:
+                    raise
+                log.info("fetching %s goes on after %d bytes: %s", name, arrived, error)
+
+    async def _watch_way_in(self, peer: Peer) -> None:
+        """Tell how others reach this node, whenever that changes. Nothing to tell of a network on this machine."""
+        if self.reach.listen_host(self.network.initial_peers) == LOOPBACK and not self.reach.client_only:
+            return
+        told, started_s = None, time.monotonic()
+        while True:
+            way = self.activity.way_in = await peer.way_in()
+            settled = way is not Way.LOCAL or time.monotonic() - started_s > WAY_IN_PATIENCE_S
+            if settled and way is not told:
+                told = way
+                self._say("reach", way_in_words(way, peer.addresses, self.reach.port))
+            await asyncio.sleep(WAY_IN_EVERY_S)
+
+    def _on_drop(self, drop: Dropped) -> None:
+        self._say("dropped", f"peer {short(drop.peer_id)} is dropped for a while: it keeps sending {drop.offence}")
 
     async def _register(self, link: CoordinatorLink) -> None:
         """Hand in the registration until the chain has it. Work does not wait for it."""

@@ -43,6 +43,8 @@ from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Progress, WorkSpec
 from anynode.training.trace import TraceLeaf
+from anynode.watch.activity import Activity
+from anynode.watch.logs import enter_round
 from anynode.worker.exchange import DELIVERY_BYTES_MAX, Exchange, receipt_for, split_delivery
 from anynode.worker.home import JobHome
 from anynode.worker.link import DELIVERY, PUSH, TRACE, CoordinatorLink
@@ -82,9 +84,11 @@ class Worker:
         trainers: TrainerKeeper,
         account: LocalAccount,
         notify: Notify,
+        activity: Activity,
     ) -> None:
         self._job, self._home, self._store, self._peer = job, home, store, peer
         self._link, self._trainers, self._account, self._notify = link, trainers, account, notify
+        self._activity = activity
         self._log = RecordLog(home.records_path, job.job_id)
         self._exchange = Exchange(job.job_id, peer, store, link.domain, account)
         self._ingesting = asyncio.Lock()
@@ -109,6 +113,7 @@ class Worker:
             peer=self._peer.peer_id,
             hardware=(await self._trainers.get()).hardware_class,
             code_version=__version__,
+            reduces=self._activity.reduces,
         )
         fresh = member.State(me, held_round=held_round, held_root=held_root)
         state = member.restore(fresh, self._log.bodies, time.monotonic())
@@ -175,7 +180,8 @@ class Worker:
 
     async def _carry_out(self, effect: MemberEffect) -> None:
         try:
-            await self._do(effect)
+            with self._activity.doing(effect):
+                await self._do(effect)
         except (StorageError, UnreachableError, RefusedError):
             raise
         except UserError as error:
@@ -243,6 +249,8 @@ class Worker:
 
     def _announce(self, signed: SignedRecord) -> None:
         body = signed.record.body
+        self._activity.on_record(signed.record)
+        enter_round(self._activity.round)
         if body.kind == "open":
             self._exchange.forget()
             slot = next((item.slot for item in body.members if item.node == self._account.address), None)
@@ -274,8 +282,7 @@ class Worker:
 
     async def _train(self, spec: WorkSpec) -> None:
         def progress(at: Progress) -> None:
-            loss = "" if at.loss is None else f", loss {at.loss:.3f}"
-            self._notify(Notice("progress", f"round {spec.round}: step {at.done} of {at.total}{loss}"))
+            self._activity.on_progress(at.done, at.total, at.loss)
 
         trainer = await self._trainers.get()
         result = await trainer.work(spec, on_progress=progress)

@@ -1,0 +1,1 @@
+"""Watching a node: what it is doing, as metrics, as log lines and as a line at the terminal."""

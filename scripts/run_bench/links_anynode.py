@@ -198,7 +198,7 @@ class AnyNode:
         command = Command(home, self._folder / name)
         command.run("wallet", "create", WALLET)
         (self._folder / name / "network.toml").write_bytes(network.read_bytes())
-        arguments = ("--network", str(self._folder / name / "network.toml"), "--wallet", WALLET, "--host", home.address)
+        arguments = ("--network", str(self._folder / name / "network.toml"), "--wallet", WALLET)
         self._running[name] = command.start("join", "join", *arguments, *self._pace)
 
     def _start(self, command: Command, name: str, word: str, *arguments: str) -> None:

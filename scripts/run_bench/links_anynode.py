@@ -16,6 +16,7 @@ from homes import Home, Homes
 from links_sides import PEERS, POLL_S, SERVER, Round, sent_bytes
 from links_work import Shape
 
+from anynode.jobs.settings import Training
 from anynode_contracts.errors import UserError
 
 NETWORK = "links"
@@ -23,8 +24,8 @@ WALLET = "miner"
 PEER_PORT, RPC_PORT, API_PORT = 8421, 8545, 8420
 WAIT_LIMIT_S = 300.0
 DATA_BYTES_MAX = 2_000_000
-#: Moments are refreshed every so many rounds, so that no two rounds within it need carry the same.
-REFRESH_ROUNDS = 4
+#: Every so many rounds carry moments as well: the job takes the setting that ships.
+REFRESH_ROUNDS: int = Training.model_fields["refresh_rounds"].default
 JOB = """\
 [job]
 name = "links"
@@ -38,7 +39,6 @@ batch_size = {batch}
 rounds = 100000
 learning_rate = 0.001
 total_steps = 1000000
-refresh_rounds = {refresh}
 evaluation_samples = {batch}
 [workers]
 min_workers = {workers}
@@ -159,7 +159,6 @@ class AnyNode:
                 data=self._wares.data,
                 batch=self._shape.batch,
                 steps=self._steps,
-                refresh=REFRESH_ROUNDS,
                 workers=PEERS,
             )
         )

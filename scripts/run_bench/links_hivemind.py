@@ -44,7 +44,7 @@ def main() -> None:
         averaging_timeout=120.0,
         next_chunk_timeout=30.0,
         use_local_updates=local,
-        delay_state_averaging=False,
+        delay_state_averaging=task.overlap,
         average_state_every=1 if local else 1000,
         grad_compression=compression,
         state_averaging_compression=compression,

@@ -40,7 +40,9 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one peer of a side is to do. ``meeting`` is where the peers find each other, in the side's own words."""
+    """What one peer of a side is to do. ``meeting`` is where the peers find each other, in the side's own words;
+    ``overlap`` hides averaging behind the next steps, where a side can.
+    """
 
     shape: Shape
     shard: str
@@ -49,6 +51,7 @@ class Task:
     address: str
     inner_steps: int
     steps_per_s_max: float
+    overlap: bool = False
     meeting: str = ""
 
     @classmethod

@@ -97,7 +97,12 @@ class Terminal:
 
     def __init__(self, *command: str) -> None:
         self.master, slave = os.openpty()
-        self.process = subprocess.Popen(command, preexec_fn=lambda: os.login_tty(slave))  # noqa: PLW1509
+
+        def take_terminal() -> None:
+            os.login_tty(slave)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, as we may be, ignores it
+
+        self.process = subprocess.Popen(command, preexec_fn=take_terminal)  # noqa: PLW1509
         os.close(slave)
         self.seen = ""
 

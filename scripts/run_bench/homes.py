@@ -66,6 +66,11 @@ class Home:
     _inside: _Namespace
     _started: list[subprocess.Popen[Any]] = field(default_factory=list)
 
+    @property
+    def enter(self) -> Sequence[str]:
+        """What runs a program in this home when it comes before its command line."""
+        return self._inside.enter
+
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program in this home. It is killed, with all it has started, when the homes are left."""
         process = self._inside.popen(argv, start_new_session=True, **options)

@@ -57,7 +57,7 @@ class Processes:
         """Start ``anynode ARGUMENTS`` (or another Python program) in the background."""
         with self.log_path(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [sys.executable, *program, *arguments],
+                [*self.prefix(name), sys.executable, *program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -83,7 +83,7 @@ class Processes:
     ) -> Ended:
         """Run ``anynode ARGUMENTS`` (or another Python program) to its end, whatever that is."""
         done = subprocess.run(
-            [sys.executable, *program, *arguments],
+            [*self.prefix(""), sys.executable, *program, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env={**self._environment, **environment},
@@ -92,6 +92,10 @@ class Processes:
             preexec_fn=_die_with_parent,
         )
         return Ended(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def prefix(self, name: str) -> Sequence[str]:
+        """What comes before the command of a process, or of a command that is run to its end (no name)."""
+        return ()
 
     def kill(self, name: str) -> None:
         """SIGKILL, as a power cut would: no clean-up, no good-bye."""

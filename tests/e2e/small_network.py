@@ -45,8 +45,8 @@ evaluation_samples = 32
 [workers]
 min_workers = {workers}
 max_workers = 4
-round_deadline_s = 300
-exchange_deadline_s = 60
+round_deadline_s = {round_s}
+exchange_deadline_s = {exchange_s}
 [pay]
 tokens_per_million_samples = "1000"
 budget = "{budget}"
@@ -56,21 +56,25 @@ FULL_DISK_BYTES = 1000
 
 
 class Wares:
-    """A tiny model and a small data set, made once by `anynode export` and `anynode data pack`."""
+    """A small model and a small data set, made once by `anynode export` and `anynode data pack`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *model: str) -> None:
+        """``model``: a template and its settings, as `anynode export` takes them; by default a tiny GPT."""
         self.model, self.data = folder / "model", folder / "data"
         with Processes(folder) as processes:
             texts = folder / "text"
             texts.mkdir()
             for number in range(4):
                 (texts / f"{number}.txt").write_text("The quick brown fox jumps over the lazy dog. " * 120)
-            processes.run("export", "anynode.jobs.templates.gpt:tiny", "--out", str(self.model))
+            processes.run("export", *(model or ("anynode.jobs.templates.gpt:tiny",)), "--out", str(self.model))
             processes.run("data", "pack", "--text", str(texts), "--sample-bytes", "17", "--out", str(self.data))
 
 
 class SmallNetwork:
     """A chain with the contracts, wallets, and the commands of everybody who takes part."""
+
+    #: Where the verifier's peer listens.
+    host = "127.0.0.1"
 
     def __init__(self, wares: Wares) -> None:
         # Short on purpose: Unix sockets below it may have 107 bytes.
@@ -88,7 +92,7 @@ class SmallNetwork:
             self.start_chain()
             self.facts = self.processes.run(
                 *("network", "init", NETWORK, "--rpc-url", f"http://127.0.0.1:{self.rpc_port}"),
-                *("--api-url", self.api_url, "--port", str(self.peer_port)),
+                *("--api-url", self.api_url, "--host", self.host, "--port", str(self.peer_port)),
                 *("--window-s", "2", "--held-back-limit", "0.2"),
             )
         except BaseException as error:
@@ -130,7 +134,15 @@ class SmallNetwork:
         return str(self.processes.run("wallet", "create", name)["address"])
 
     def job_file(
-        self, name: str, *, rounds: int = 2, inner_steps: int = 10, workers: int = 1, budget: str = "5"
+        self,
+        name: str,
+        *,
+        rounds: int = 2,
+        inner_steps: int = 10,
+        workers: int = 1,
+        budget: str = "5",
+        round_s: int = 300,
+        exchange_s: int = 60,
     ) -> Path:
         path = self.home / f"{name}.toml"
         path.write_text(
@@ -142,6 +154,8 @@ class SmallNetwork:
                 inner_steps=inner_steps,
                 workers=workers,
                 budget=budget,
+                round_s=round_s,
+                exchange_s=exchange_s,
             )
         )
         return path

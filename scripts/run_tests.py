@@ -1,7 +1,7 @@
 """Run everything that must pass: ``scripts/test [--deep] [--only NAME] [pytest arguments]``.
 
-Every check runs, also after one has failed, so that one run shows everything. There are two lanes side by side: tests
-that mostly wait for real processes, and everything that only computes. A check's output is shown when it has ended.
+Every check runs, also after one has failed, so that one run shows everything. There are three lanes side by side: two
+of tests that mostly wait for real processes, and everything that only computes. A check's output is shown when it ends.
 The last line counts all Python tests. ``--deep`` goes to pytest, which then runs more schedules and repetitions.
 ``--only`` runs a single check by its name, with its output as it comes; with names or options of pytest after it,
 `scripts/test --only pytest tests/unit -k merkle`.
@@ -19,14 +19,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 PYTEST_FOUND_NONE = 5
-#: Tests of real processes. They leave the processor idle for most of their time, and must not be starved.
-WAITING = ("tests/chain", "tests/e2e", "tests/swarm")
+#: Tests of real processes, by lane. They leave the processor idle for much of their time, and must not be starved.
+WAITING = {"pytest-e2e": ("tests/e2e",), "pytest-swarm": ("tests/chain", "tests/swarm")}
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
 #: What pytest's closing line looks like: counts, and the time at its end.
 _CLOSING = re.compile(r"^(?:=+ )?(?:\d+ [a-z]+(?:, )?)+ in [\d.]+s")
@@ -51,16 +51,18 @@ class Outcome:
     tests: Counter[str] = field(default_factory=Counter)
 
 
-def pytest_check(name: str, arguments: Sequence[str], nice: int = 0) -> Check:
-    return Check(name, (str(BIN / "python"), "-m", "pytest", *arguments), nice)
+def pytest_check(name: str, arguments: Sequence[str]) -> Check:
+    return Check(name, (str(BIN / "python"), "-m", "pytest", *arguments))
 
 
-def lanes(deep: bool) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
-    """What runs side by side: what mostly waits, and what computes, the quick ones first."""
+def lanes(deep: bool) -> list[list[Check]]:
+    """What runs side by side: what mostly waits, and at last what computes, the quick ones first."""
     python = str(BIN / "python")
     npm = (str(BIN / "npm"), "run", "--silent")
-    options = ("--deep",) if deep else ()
-    computing = (
+    options = ["--deep"] if deep else []
+    waiting = [[pytest_check(name, [*options, *paths])] for name, paths in WAITING.items()]
+    elsewhere = [f"--ignore={path}" for paths in WAITING.values() for path in paths]
+    computing = [
         Check("ruff", (python, "-m", "ruff", "check", ".")),
         Check("format", (python, "-m", "ruff", "format", "--check", "--quiet", ".")),
         Check("dead-code", (python, "-m", "vulture")),
@@ -69,12 +71,9 @@ def lanes(deep: bool) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
         Check("mypy-bench", (python, "-m", "mypy", *scripts("run_bench/*.py"))),  # apart: it has a __main__ too
         Check("abi", (*npm, "check")),
         Check("solidity", (*npm, "test")),
-        pytest_check("pytest-computing", [*options, *(f"--ignore={path}" for path in WAITING)]),
-    )
-    return (
-        (pytest_check("pytest-waiting", [*options, *WAITING]),),
-        tuple(Check(check.name, check.command, nice=10) for check in computing),
-    )
+        pytest_check("pytest-computing", [*options, *elsewhere]),
+    ]
+    return [*waiting, [replace(check, nice=10) for check in computing]]
 
 
 def scripts(pattern: str) -> list[str]:
@@ -125,7 +124,7 @@ def counted(text: str) -> Counter[str]:
 
 
 def run_all(deep: bool) -> int:
-    """Both lanes; the last line counts all Python tests."""
+    """All lanes; the last line counts all Python tests."""
     started = time.monotonic()
     outcomes: list[Outcome] = []
     talking = threading.Lock()

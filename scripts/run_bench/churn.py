@@ -24,7 +24,7 @@ from anynode_contracts.errors import UserError
 from anynode_verifier.credits import JudgedRound, judged_rounds
 
 STEPS_PER_S = 10.0
-INNER_STEPS = 40
+INNER_STEPS = 20
 STEADY, LATE = 6, 2
 KILL_EVERY_S = 30.0
 SEED = 1

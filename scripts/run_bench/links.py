@@ -36,7 +36,8 @@ LIGHTHOUSE_PORT = 29510
 SIDE_S, SIDE_DEEP_S = 40.0, 150.0
 STEPS = f"inner_steps = {INNER_STEPS}"
 AUTO = 'inner_steps = "auto"'
-JUDGED_DEEP = ("utilisation", "auto_steps")
+#: What only the long form measures.
+DEEP_KEYS = ("utilisation", "auto_steps", "speedup_vs_hivemind_late")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def measure(deep: bool, say: Say) -> Report:
     """Every side in homes of its own. Raises ``UserError`` when one cannot run."""
     if importlib.util.find_spec("torchft") is None:
         raise UserError("torchft is not installed; run scripts/bench, which installs what the benchmarks compare with")
+    kept = {} if deep else _kept()
     limit_s = SIDE_DEEP_S if deep else SIDE_S
     found: dict[str, Measured] = {}
     swarms: dict[str, AnyNode] = {}
@@ -69,7 +71,7 @@ def measure(deep: bool, say: Say) -> Report:
                 found[plan.name] = measure_side(
                     side, homes, SHAPE, warm=plan.warm, limit_s=limit_s, unit=plan.unit, say=say
                 )
-    return _report(found, swarms, wares.parameters, deep=deep)
+    return _report(found, swarms["fixed"], wares.parameters, kept)
 
 
 def _plans(folder: Path, wares: Wares, swarms: dict[str, AnyNode], *, deep: bool) -> list[Plan]:
@@ -109,9 +111,10 @@ def _meet_torchft(homes: Homes, side: Programs) -> str:
     return f"http://{homes[SERVER].address}:{LIGHTHOUSE_PORT}"
 
 
-def _report(found: dict[str, Measured], swarms: dict[str, AnyNode], parameters: int, *, deep: bool) -> Report:
+def _report(found: dict[str, Measured], fixed: AnyNode, parameters: int, kept: dict[str, float]) -> Report:
+    """``kept`` is what an earlier long form has measured; empty when this is one."""
     ours = found["anynode"]
-    keys: dict[str, float | int | None] = {
+    keys: dict[str, float] = kept | {
         "bytes_vs_ddp": found["ddp"].bytes_token / ours.bytes_token,
         "speedup_vs_hivemind_step": ours.tokens_s / found["hivemind_step"].tokens_s,
         "speedup_vs_hivemind_local": ours.tokens_s / found["hivemind_local"].tokens_s,
@@ -119,12 +122,10 @@ def _report(found: dict[str, Measured], swarms: dict[str, AnyNode], parameters: 
         "speedup_vs_ddp": ours.tokens_s / found["ddp"].tokens_s,
         "parameters": parameters,
     }
-    if deep:
+    if not kept:
         auto = found["anynode_auto"]
         keys |= {"utilisation": auto.compute_share, "auto_steps": auto.steps}
         keys["speedup_vs_hivemind_late"] = ours.tokens_s / found["hivemind_late"].tokens_s
-    else:
-        keys |= _kept()
     keys |= {f"{name}_tokens_s": item.tokens_s for name, item in found.items()}
     return Report(
         keys=keys,
@@ -146,7 +147,7 @@ def _report(found: dict[str, Measured], swarms: dict[str, AnyNode], parameters: 
             )
             for name, item in found.items()
         ],
-        notes=_notes(swarms["fixed"], deep=deep),
+        notes=_notes(fixed, deep=not kept),
     )
 
 
@@ -154,7 +155,7 @@ def _kept() -> dict[str, float]:
     """What only the long form measures, as it is kept. Its rounds take a minute each."""
     try:
         keys = json.loads((EVIDENCE / "links.json").read_bytes())["keys"]
-        return {name: keys[name] for name in JUDGED_DEEP}
+        return {name: keys[name] for name in DEEP_KEYS}
     except (OSError, ValueError, KeyError) as error:
         raise UserError("no kept figures of the long form; run scripts/bench links --deep --save first") from error
 

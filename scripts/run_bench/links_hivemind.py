@@ -30,7 +30,7 @@ def main() -> None:
     )
     tell(address=str(dht.get_visible_maddrs()[0]))
     compression = SizeAdaptiveCompression(
-        threshold=2**16 + 1, less=Float16Compression(), greater_equal=Uniform8BitQuantization()
+        threshold=2**16, less=Float16Compression(), greater_equal=Uniform8BitQuantization()
     )
     local = task.inner_steps > 1
     optimizer = hivemind.Optimizer(
@@ -49,7 +49,7 @@ def main() -> None:
         grad_compression=compression,
         state_averaging_compression=compression,
         averager_opts={"target_group_size": task.peers, "request_timeout": 1.0},
-        tracker_opts={"min_refresh_period": 0.1, "default_refresh_period": 0.5},
+        tracker_opts={"min_refresh_period": 0.2, "default_refresh_period": 0.5},
     )
     rounds = Rounds(training)
     while True:

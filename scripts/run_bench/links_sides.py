@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 SERVER = 4
 PEERS = 4
 UP_MBIT, DOWN_MBIT = 20.0, 100.0
-STALL_LIMIT_S = 180.0
+STALL_LIMIT_S = 300.0
 POLL_S = 0.01
 
 

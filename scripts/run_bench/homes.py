@@ -61,9 +61,9 @@ class Home:
     index: int
     address: str
     public_address: str
-    _hub: _Namespace
-    _router: _Namespace
-    _inside: _Namespace
+    _hub: Namespace
+    _router: Namespace
+    _inside: Namespace
     _started: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     @property
@@ -92,13 +92,7 @@ class Home:
 
     def traffic(self) -> Traffic:
         """What has crossed the line so far."""
-        table = Path(f"/proc/{self._router.pid}/net/dev").read_text(encoding="ascii")
-        for row in table.splitlines():
-            name, _, numbers = row.partition(":")
-            if name.strip() == "line":
-                columns = numbers.split()
-                return Traffic(sent_bytes=int(columns[8]), received_bytes=int(columns[0]))
-        raise UserError(f"home {self.index} has lost its line; start again")
+        return self._router.traffic("line")
 
     def end(self) -> None:
         """Kill everything that was started here."""
@@ -126,11 +120,11 @@ class Homes:
     ) -> None:
         self._count, self._up_mbit, self._down_mbit = count, up_mbit, down_mbit
         self._behind_nat, self._servers = behind_nat, servers
-        self._namespaces: list[_Namespace] = []
+        self._namespaces: list[Namespace] = []
         self._homes: list[Home] = []
 
     def __enter__(self) -> Homes:
-        _require(nat=bool(self._behind_nat))
+        require(nat=bool(self._behind_nat))
         try:
             hub = self._namespace()
             hub.bridge(_COMMON)
@@ -158,7 +152,7 @@ class Homes:
             for index in group:
                 self._homes[index].heal(side)
 
-    def _build(self, hub: _Namespace, index: int) -> Home:
+    def _build(self, hub: Namespace, index: int) -> Home:
         router = self._namespace()
         public = f"11.77.{index // 250}.{index % 250 + 2}"
         port = f"home{index}"
@@ -182,8 +176,8 @@ class Homes:
         router.call("nft", "-f", "-", text=_NAT)
         return Home(index, "192.168.1.2", public, hub, router, inside)
 
-    def _namespace(self) -> _Namespace:
-        namespace = _Namespace()
+    def _namespace(self) -> Namespace:
+        namespace = Namespace()
         self._namespaces.append(namespace)
         namespace.ip("link", "set", "lo", "up")
         return namespace
@@ -197,7 +191,7 @@ class Homes:
         self._namespaces.clear()
 
 
-class _Namespace:
+class Namespace:
     """A network namespace, held by a process that does nothing."""
 
     def __init__(self) -> None:
@@ -226,6 +220,16 @@ class _Namespace:
     def ip(self, *arguments: str) -> None:
         self.call("ip", *arguments)
 
+    def traffic(self, device: str) -> Traffic:
+        """What has crossed a device of this namespace."""
+        table = Path(f"/proc/{self.pid}/net/dev").read_text(encoding="ascii")
+        for row in table.splitlines():
+            name, _, numbers = row.partition(":")
+            if name.strip() == device:
+                columns = numbers.split()
+                return Traffic(sent_bytes=int(columns[8]), received_bytes=int(columns[0]))
+        raise UserError(f"a namespace has lost its device {device}; start again")
+
     def bridge(self, side: int) -> None:
         if side not in self._bridges:
             self.ip("link", "add", f"side{side}", "type", "bridge")
@@ -243,7 +247,8 @@ class _Namespace:
         self._holder.communicate()
 
 
-def _require(*, nat: bool) -> None:
+def require(*, nat: bool) -> None:
+    """Raise ``UserError`` where no network namespaces can be made."""
     if sys.platform != "linux" or os.geteuid() != 0:
         raise UserError("homes are network namespaces, which Linux makes for root only; run this benchmark as root")
     wanted = {"ip": "iproute2", "tc": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -9,13 +10,12 @@ import pytest
 from swarm_peers import StartPeer
 
 from anynode.blobs.store import BlobStore
-from anynode.swarm.blob_exchange import BLOB, serve_blobs
-from anynode.swarm.payloads import fetch_payloads
+from anynode.swarm.payloads import CHUNKS, CHUNKS_MAX, fetch_payloads, serve_payloads
 from anynode.swarm.peer import Peer
-from anynode_contracts.errors import RefusedError, UnreachableError
+from anynode_contracts.errors import RefusedError, StorageError, UnreachableError
 
-CHUNK_BYTES = 1 << 14
-CHUNKS = 12
+CHUNK_BYTES = 1 << 12
+COUNT = 2 * CHUNKS_MAX + 1
 
 
 def allow_all(peer_id: str, digest: str) -> bool:
@@ -25,21 +25,21 @@ def allow_all(peer_id: str, digest: str) -> bool:
 def made(store: BlobStore, seed: int) -> list[str]:
     """Chunks that a maker has."""
     numbers = random.Random(seed)
-    return [store.put(numbers.randbytes(CHUNK_BYTES)) for _ in range(CHUNKS)]
+    return [store.put(numbers.randbytes(CHUNK_BYTES)) for _ in range(COUNT)]
 
 
 async def refusing(peer: Peer) -> None:
     async def handler(peer_id: str, request: bytes) -> bytes:
         raise RefusedError("this peer gives nothing; ask another")
 
-    await peer.serve(BLOB, handler, limit_bytes=64)
+    await peer.serve(CHUNKS, handler, limit_bytes=1 << 10)
 
 
 async def lying(peer: Peer) -> None:
     async def handler(peer_id: str, request: bytes) -> bytes:
-        return b"other bytes"
+        return b"\0\0\0\3abc" * (len(request) // 64)
 
-    await peer.serve(BLOB, handler, limit_bytes=64)
+    await peer.serve(CHUNKS, handler, limit_bytes=1 << 10)
 
 
 async def test_all_chunks_come_though_a_maker_refuses_and_the_keeper_lies(
@@ -53,31 +53,56 @@ async def test_all_chunks_come_though_a_maker_refuses_and_the_keeper_lies(
     lost, given = made(stores["other"], 1), made(stores["maker"], 2)
     await refusing(silent)
     await lying(keeper)
-    await serve_blobs(maker, stores["maker"], allow=allow_all)
-    await serve_blobs(other, stores["other"], allow=allow_all)
+    await serve_payloads(maker, stores["maker"], allow=allow_all)
+    await serve_payloads(other, stores["other"], allow=allow_all)
     makers = dict.fromkeys(lost, silent.peer_id) | dict.fromkeys(given, maker.peer_id)
+    others = [other.peer_id, maker.peer_id]
 
-    await fetch_payloads(fetcher, stores["fetched"], makers, keeper.peer_id, [other.peer_id])
+    await fetch_payloads(fetcher, stores["fetched"], makers, keeper.peer_id, others)
 
-    assert all(stores["fetched"].has(digest) for digest in makers)
+    for digest in lost:
+        assert stores["fetched"].get(digest) == stores["other"].get(digest)
+    assert all(stores["fetched"].has(digest) for digest in given)
 
 
-async def test_the_keeper_gives_what_a_maker_does_not(start_peer: StartPeer, tmp_path: Path) -> None:
+async def test_the_keeper_gives_what_a_maker_lacks_refuses_or_owes_for_long(
+    start_peer: StartPeer, tmp_path: Path
+) -> None:
     fetcher = await start_peer("fetcher")
-    silent, keeper = [await start_peer(name, *fetcher.addresses) for name in ("silent", "keeper")]
-    kept, fetched = BlobStore(tmp_path / "kept"), BlobStore(tmp_path / "fetched")
-    await refusing(silent)
-    await serve_blobs(keeper, kept, allow=allow_all)
-    chunks = made(kept, 3)
+    partial, hanging, keeper = [await start_peer(name, *fetcher.addresses) for name in ("partial", "hanging", "keeper")]
+    kept, part, fetched = (BlobStore(tmp_path / name) for name in ("kept", "part", "fetched"))
+    chunks, more = made(kept, 3), made(kept, 4)
+    for digest in chunks[::2]:
+        part.put(kept.get(digest))
+    asked: list[int] = []
+    never = asyncio.Event()
 
-    await fetch_payloads(fetcher, fetched, dict.fromkeys(chunks, silent.peer_id), keeper.peer_id)
+    async def hang(peer_id: str, request: bytes) -> bytes:
+        asked.append(len(request) // 64)
+        await never.wait()
+        return b""
 
-    assert all(fetched.has(digest) for digest in chunks)
+    await hanging.serve(CHUNKS, hang, limit_bytes=1 << 10)
+    await serve_payloads(partial, part, allow=allow_all)
+    await serve_payloads(keeper, kept, allow=allow_all)
+    makers = dict.fromkeys(chunks, partial.peer_id) | dict.fromkeys(more, hanging.peer_id)
+
+    async with asyncio.timeout(60):
+        await fetch_payloads(fetcher, fetched, makers, keeper.peer_id, hedge_after_s=0.2)
+
+    assert all(fetched.has(digest) for digest in makers)
+    assert asked and max(asked) <= CHUNKS_MAX
 
 
-async def test_a_chunk_that_nobody_has_is_an_error(start_peer: StartPeer, tmp_path: Path) -> None:
+async def test_chunks_that_nobody_gives_and_a_full_disk_are_errors(start_peer: StartPeer, tmp_path: Path) -> None:
     fetcher = await start_peer("fetcher")
     keeper = await start_peer("keeper", *fetcher.addresses)
-    await refusing(keeper)
-    with pytest.raises(UnreachableError, match="nobody gives chunk"):
-        await fetch_payloads(fetcher, BlobStore(tmp_path / "s"), {"ab" * 32: keeper.peer_id}, keeper.peer_id)
+    kept = BlobStore(tmp_path / "kept")
+    chunks = made(kept, 5)
+    await serve_payloads(keeper, kept, allow=lambda peer_id, digest: digest != chunks[0])
+    makers = dict.fromkeys(chunks, keeper.peer_id)
+    with pytest.raises(UnreachableError, match="nobody gives 1 chunks"):
+        await fetch_payloads(fetcher, BlobStore(tmp_path / "s"), makers, keeper.peer_id)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot write"):
+        await fetch_payloads(fetcher, BlobStore(tmp_path / "file"), makers, keeper.peer_id)

@@ -119,7 +119,7 @@ async def _replay_round(trainer: Trainer, job: Job, round_: Round, store: BlobSt
             for slot in entry.senders
         )
         spec = ReduceSpec(job.job_id, number, entry.chunk, round_.open.refresh, contributions)
-        if await trainer.reduce(spec) != entry.result:
+        if await trainer.reduce([spec]) != [entry.result]:
             raise RefusedError(f"round {number}: chunk {entry.chunk} is not the average of its senders' updates")
     say(f"round {number}: {len(round_.result.chunks)} chunks averaged again, bit for bit the same")
     return confirmed

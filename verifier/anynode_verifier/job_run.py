@@ -46,7 +46,7 @@ from anynode.rounds.messages import (
 )
 from anynode.rounds.records import Record, SignedRecord
 from anynode.rounds.statements import statement
-from anynode.swarm.payloads import fetch_payload
+from anynode.swarm.payloads import fetch_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.watch.logs import enter_job, enter_round
@@ -191,8 +191,9 @@ class JobRun:
                 await self.driver.feed(await self._replayer.replay(effect))
             case FetchResult():
                 source = effect.open.members[effect.done.slot].peer
-                for average in effect.done.averages:
-                    await fetch_payload(self._peer, self.store, average.result, [source])
+                digests = [average.result for average in effect.done.averages]
+                await fetch_payloads(self._peer, self.store, dict.fromkeys(digests, source))
+                await asyncio.to_thread(self.store.sync, digests)
                 await self.driver.feed(ResultFetched(effect.done))
             case Apply():
                 await self._apply(effect)

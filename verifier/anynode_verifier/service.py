@@ -22,6 +22,7 @@ from anynode.jobs.job import Job
 from anynode.rounds import coordinator, wire
 from anynode.rounds.records import Record
 from anynode.swarm.blob_exchange import serve_blobs
+from anynode.swarm.payloads import serve_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits
@@ -220,6 +221,7 @@ class Verifier:
 
     async def _serve_swarm(self) -> None:
         await serve_blobs(self._peer, self._store, allow=lambda _, __: True)
+        await serve_payloads(self._peer, self._store, allow=lambda _, __: True)
         await self._peer.serve(ROUND, self._on_round, limit_bytes=wire.REQUEST_BYTES_MAX)
         await self._peer.serve(JOBS, self._on_jobs, limit_bytes=0)
         await self._peer.serve(JOB, self._on_job, limit_bytes=64)

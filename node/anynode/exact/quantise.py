@@ -23,6 +23,7 @@ spare nibble of an odd count: equal values have equal bytes. Rounding is to near
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ VALUE_MAX = 2.0**40
 
 _SCALE_BITS_MAX = (127 + 40) << 7
 _SMALLEST_SCALE = 2.0**-133
+_NIBBLES: NDArray[np.uint16] = (np.arange(256) & 15 | np.arange(256) >> 4 << 8).astype("<u2")
+"""By byte, its low and its high four bits as two bytes."""
 
 
 class DivergedError(UserError):
@@ -82,15 +85,14 @@ class Codec:
         """
         invariant(values.dtype == torch.float32 and values.dim() == 1, "encode takes a float32 vector")
         magnitude = values.abs()
-        if not bool((magnitude <= filled(VALUE_MAX, magnitude)).all()):
+        if values.numel() and not bool(magnitude.amax() <= VALUE_MAX):  # false for NaN, too
             raise DivergedError("training diverged (a value is infinite or not a number); lower the learning rate")
         negative = self.unsigned and not bool((values >= filled(0.0, values)).all())
         invariant(not negative, "an unsigned value is negative")
         if self.bits == 32:
             return values.numpy().astype("<f4").tobytes()
-        blocks = self._blocks(values)
-        scales = self._scales(block_max(blocks.abs()))
-        stored = self._codes(blocks, scales).reshape(-1)[: values.numel()] + self.zero
+        scales = self._scales(block_max(self._blocks(magnitude)))
+        stored = self._stored(self._blocks(values), scales).reshape(-1)[: values.numel()]
         patterns = scales.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2").tobytes()
         return self._pack(stored.numpy()) + patterns
 
@@ -116,7 +118,7 @@ class Codec:
         return quantised
 
     def _blocks(self, values: Tensor) -> Tensor:
-        return functional.pad(values, (0, -values.numel() % self.block)).view(-1, self.block)
+        return _padded(values, self.block, 0)
 
     def _scales(self, top: Tensor) -> Tensor:
         scales = (top / filled(float(self.level), top)).to(torch.bfloat16).to(torch.float32)
@@ -125,32 +127,33 @@ class Codec:
             scales = torch.where(top > filled(0.0, top), lifted, filled(0.0, scales))
         return scales
 
-    def _codes(self, blocks: Tensor, scales: Tensor) -> Tensor:
+    def _stored(self, blocks: Tensor, scales: Tensor) -> Tensor:
+        """The stored codes of blocks: one byte each up to 8 bits, else 32 bits. Memory is gone through few times."""
         used = scales > filled(0.0, scales)
         divisor = torch.where(used, scales, filled(1.0, scales))[:, None].expand_as(blocks)
-        lowest = 1 if self.unsigned else -self.level
-        codes = torch.round(blocks / divisor).clamp(lowest, self.level)
-        return torch.where(used[:, None], codes, filled(0.0, codes)).to(torch.int32)
+        codes = (blocks / divisor).round_().clamp_(1 if self.unsigned else -self.level, self.level)
+        if self.unsigned:  # a signed block without scale rounds to zeros by itself
+            codes = torch.where(used[:, None], codes, filled(0.0, codes))
+        codes.add_(filled(float(self.zero), codes))
+        return codes.to(torch.uint8 if self.bits <= 8 else torch.int32)
 
-    def _pack(self, stored: NDArray[np.int32]) -> bytes:
+    def _pack(self, stored: NDArray[Any]) -> bytes:
         if self.bits == 16:
             return stored.astype("<u2").tobytes()
-        small = stored.astype(np.uint8)
         if self.bits == 8:
-            return small.tobytes()
-        if small.size % 2:
-            small = np.append(small, np.uint8(self.zero))
-        return (small[0::2] | (small[1::2] << 4)).tobytes()
+            return stored.tobytes()
+        if stored.size % 2:
+            stored = np.append(stored, np.uint8(self.zero))
+        pairs: NDArray[np.uint16] = stored.view("<u2")
+        return (pairs | (pairs >> 4)).astype(np.uint8).tobytes()
 
-    def _unpack(self, codes: bytes, count: int) -> NDArray[np.int32]:
+    def _unpack(self, codes: bytes, count: int) -> NDArray[Any]:
         if self.bits == 16:
             return np.frombuffer(codes, "<u2").astype(np.int32)
         raw = np.frombuffer(codes, np.uint8)
         if self.bits == 8:
-            return raw.astype(np.int32)
-        stored = np.empty(2 * raw.size, np.int32)
-        stored[0::2] = raw & 15
-        stored[1::2] = raw >> 4
+            return raw.copy()
+        stored = _NIBBLES[raw].view(np.uint8)
         if count % 2 and int(stored[-1]) != self.zero:
             raise RefusedError("an update chunk has a value beyond its end; drop its sender")
         return stored[:count]
@@ -166,8 +169,8 @@ class Codec:
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """A checked payload: ``stored`` codes int32 [count] (float32 values where bits = 32), ``scales`` float32
-    [blocks].
+    """A checked payload: ``stored`` codes [count], uint8 up to 8 bits, else int32 (float32 values where bits = 32);
+    ``scales`` float32 [blocks].
     """
 
     codec: Codec
@@ -176,21 +179,23 @@ class Quantised:
     scales: Tensor
 
     def check_codes(self) -> None:
-        """Raise ``RefusedError`` for a code that the codec never writes."""
-        codes = self._blocks()
-        used = (self.scales > filled(0.0, self.scales))[:, None].expand_as(codes)
-        own = torch.arange(codes.numel()).view_as(codes) < self.count
-        lowest = 1 if self.codec.unsigned else -self.codec.level
-        written = torch.where(used & own, codes >= lowest, codes == 0)
-        if not bool(written.all()):
+        """Raise ``RefusedError`` for a code that the codec never writes: zero where there is a scale, and any but that
+        of zero where there is none.
+        """
+        blocks = self._blocks(int(self.stored[-1]) if self.count else 0)
+        used = self.scales > filled(0.0, self.scales)
+        lowest, highest = blocks.amin(dim=1), blocks.amax(dim=1)
+        zeros = (lowest == self.codec.zero) & (highest == self.codec.zero)
+        if not bool(torch.where(used, lowest >= 1, zeros).all()):
             raise RefusedError("an update chunk has a code out of range; drop its sender")
 
     def values(self) -> Tensor:
         """The float32 values [count], exactly code · scale."""
         if self.codec.bits == 32:
             return self.stored
-        codes = self._blocks().to(torch.float32)
-        return (codes * self.scales[:, None].expand_as(codes)).reshape(-1)[: self.count]
+        codes = self._blocks(self.codec.zero).to(torch.float32)
+        codes.sub_(filled(float(self.codec.zero), codes))
+        return codes.mul_(self.scales[:, None].expand_as(codes)).reshape(-1)[: self.count]
 
     def norm_squared(self) -> float:
         """Σ scale² · Σ code², with integer inner sums and float64 pairwise halving over blocks.
@@ -200,11 +205,19 @@ class Quantised:
         if self.codec.bits == 32:
             wide = self.stored.to(torch.float64)
             return pairwise_sum(wide * wide)
-        codes = self._blocks().to(torch.int64)
-        inner = (codes * codes).sum(dim=1).to(torch.float64)
+        # The square of a code of 16 bits does not fit into 32 bits with its sign.
+        codes = self._blocks(self.codec.zero).to(torch.int32 if self.codec.bits <= 8 else torch.int64)
+        codes.sub_(self.codec.zero)
+        inner = codes.mul_(codes).sum(dim=1).to(torch.float64)
         wide = self.scales.to(torch.float64)
         return pairwise_sum(wide * wide * inner)
 
-    def _blocks(self) -> Tensor:
-        codes = self.stored - self.codec.zero
-        return functional.pad(codes, (0, -self.count % self.codec.block)).view(-1, self.codec.block)
+    def _blocks(self, beyond: int) -> Tensor:
+        """The stored codes by block, with ``beyond`` after the last."""
+        return _padded(self.stored, self.codec.block, beyond)
+
+
+def _padded(values: Tensor, block: int, beyond: int) -> Tensor:
+    """A vector as blocks [n, block], with ``beyond`` after its last value; the vector itself where it fits."""
+    spare = -values.numel() % block
+    return (functional.pad(values, (0, spare), value=beyond) if spare else values).view(-1, block)

@@ -119,7 +119,16 @@ class Engine:
         return replay(self._workload, self._state(spec.state_root), spec, claim, report=report).to_json()
 
     def _reduce(self, body: dict[str, Any], _: Report) -> dict[str, Any]:
-        spec = ReduceSpec.from_json(body["spec"])
+        """Each chunk has an outcome of its own: one that cannot be averaged does not stop the others."""
+        outcomes: list[dict[str, str]] = []
+        for item in body["specs"]:
+            try:
+                outcomes.append({"result": self._reduce_one(ReduceSpec.from_json(item))})
+            except RefusedError as error:
+                outcomes.append({"refused": str(error)})
+        return {"outcomes": outcomes}
+
+    def _reduce_one(self, spec: ReduceSpec) -> str:
         chunks = chunk_specs(self._graph.parameter_count, spec.refresh)
         if spec.job_id != self._job.job_id or spec.chunk_index >= len(chunks):
             raise RefusedError(f"chunk {spec.chunk_index} is not one of this job's updates; ask for the seal again")
@@ -128,7 +137,7 @@ class Engine:
             for item in spec.contributions
         ]
         result = reduce_chunk(chunks[spec.chunk_index], contributions, exchange_rules(self._job.training))
-        return {"result": self._store.put(result)}
+        return self._store.put(result)
 
     def _apply(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
         spec = ApplySpec.from_json(body["spec"])

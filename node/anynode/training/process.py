@@ -8,6 +8,7 @@ time limit, since no machine is too slow: what counts is progress, and a process
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from anynode.training.messages import (
     WorkResult,
     WorkSpec,
 )
+from anynode_contracts.errors import RefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,11 @@ class Trainer:
         body = {"spec": spec.to_json(), "claim": claimed.to_json()}
         return ReplayVerdict.from_json(await self._channel.ask("replay", body, on_progress))
 
-    async def reduce(self, spec: ReduceSpec) -> str:
-        """Average one exchange chunk; the result is stored, its hash returned."""
-        return str((await self._channel.ask("reduce", {"spec": spec.to_json()}))["result"])
+    async def reduce(self, specs: Sequence[ReduceSpec]) -> list[str | RefusedError]:
+        """Average exchange chunks; each result is stored and its hash returned, or why it cannot be averaged."""
+        body = {"specs": [spec.to_json() for spec in specs]}
+        outcomes = (await self._channel.ask("reduce", body))["outcomes"]
+        return [item["result"] if "result" in item else RefusedError(item["refused"]) for item in outcomes]
 
     async def apply(self, spec: ApplySpec) -> str:
         """Take the outer step and store the next state; its root is returned."""

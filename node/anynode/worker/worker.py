@@ -32,13 +32,12 @@ from anynode.rounds.messages import (
     Applied,
     MemberMessage,
     RecordsArrived,
-    Reduced,
     StateFetched,
     WorkDone,
 )
 from anynode.rounds.records import SignedRecord
 from anynode.swarm.blob_exchange import fetch_blob, fetch_manifest, serve_blobs
-from anynode.swarm.payloads import fetch_payloads
+from anynode.swarm.payloads import serve_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Progress, WorkSpec
@@ -50,6 +49,7 @@ from anynode.worker.home import JobHome
 from anynode.worker.link import DELIVERY, PUSH, TRACE, CoordinatorLink
 from anynode.worker.opening import encode_leaves
 from anynode.worker.orders import apply_order, work_order
+from anynode.worker.reductions import Reductions
 from anynode_contracts.errors import RefusedError, StorageError, UnreachableError, UserError
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,14 @@ class Worker:
         self._link, self._trainers, self._account, self._notify = link, trainers, account, notify
         self._activity = activity
         self._log = RecordLog(home.records_path, job.job_id)
-        self._exchange = Exchange(job.job_id, peer, store, link.domain, account)
+        self._exchange = Exchange(
+            job.job_id,
+            peer=peer,
+            store=store,
+            domain=link.domain,
+            account=account,
+            reductions=Reductions(trainers.get),
+        )
         self._ingesting = asyncio.Lock()
         self._leaves: dict[int, tuple[TraceLeaf, ...]] = {}
         self._private: frozenset[str] = frozenset()
@@ -140,6 +147,7 @@ class Worker:
 
     async def _serve(self) -> None:
         await serve_blobs(self._peer, self._store, allow=lambda _, digest: digest not in self._private)
+        await serve_payloads(self._peer, self._store, allow=lambda _, digest: digest not in self._private)
         await self._peer.serve(PUSH, self._on_push, limit_bytes=wire.RECORDS_BYTES_MAX)
         await self._peer.serve(DELIVERY, self._on_delivery, limit_bytes=DELIVERY_BYTES_MAX)
         await self._peer.serve(TRACE, self._on_trace, limit_bytes=TRACE_REQUEST_BYTES_MAX)
@@ -166,7 +174,7 @@ class Worker:
         accepted = await driver.feed(delivery, reply=lambda effect: isinstance(effect, Acknowledge))
         if not accepted:
             raise RefusedError(f"round {delivery.round} is over here; the chunk is not needed")
-        return self._exchange.receipt(delivery)
+        return await self._exchange.receipt(delivery)
 
     async def _on_trace(self, peer_id: str, request: bytes) -> bytes:
         """Open the trace of a round to the auditor: what each segment began and ended with."""
@@ -311,7 +319,7 @@ class Worker:
         if opened is None or opened.round != effect.round:
             return
         if effect.to_slot == effect.slot:
-            delivery = self._exchange.payload(effect)
+            delivery = await self._exchange.payload(effect, opened)
             await self._driver().feed(delivery, reply=lambda item: isinstance(item, Acknowledge))
             receipt = receipt_for(delivery, self._account.address)
         else:
@@ -319,16 +327,11 @@ class Worker:
         await self._driver().feed(receipt)
 
     async def _reduce(self, effect: Reduce) -> None:
-        spec = await self._exchange.reduction(effect)
-        result = await (await self._trainers.get()).reduce(spec)
-        reduced = Reduced(effect.open.round, effect.chunk, effect.senders, result)
-        await self._driver().feed(reduced)
+        await self._driver().feed(await self._exchange.reduce(effect))
 
     async def _apply(self, effect: Apply) -> None:
         opened, result = effect.open, effect.result
-        makers = {entry.result: opened.members[entry.reducer].peer for entry in result.chunks}
-        others = [item.peer for item in opened.members if item.peer != self._peer.peer_id]
-        await fetch_payloads(self._peer, self._store, makers, self._link.coordinator_peer, others)
+        await self._exchange.gather(opened, result, self._link.coordinator_peer)
         root = await (await self._trainers.get()).apply(apply_order(opened, result))
         await asyncio.to_thread(self._home.hold, result.round + 1, root)
         await self._driver().feed(Applied(result.round, root))

@@ -103,7 +103,7 @@ async def test_a_round_gives_equal_roots_in_two_processes(small_job: SmallJob, p
     assert seen and seen[0].total == 7
 
     chunks = range(len(chunk_specs(mine.parameters, True)))
-    reduced = [await mine.reduce(reduce_spec(small_job, pair.store, chunk, results)) for chunk in chunks]
+    reduced = await mine.reduce([reduce_spec(small_job, pair.store, chunk, results) for chunk in chunks])
     spec = ApplySpec(root, True, tuple(reduced), 7, 1, 56, ((3, 9),))
     after = await mine.apply(spec)
     for digest in reduced:
@@ -187,7 +187,7 @@ async def test_a_full_disk_leaves_the_old_state_valid(small_job: SmallJob, store
         root = await trainer.initial_state()
         result = await trainer.work(small_job.spec(root))
         chunks = range(len(chunk_specs(trainer.parameters, True)))
-        reduced = [await trainer.reduce(reduce_spec(small_job, store, chunk, [result])) for chunk in chunks]
+        reduced = await trainer.reduce([reduce_spec(small_job, store, chunk, [result]) for chunk in chunks])
         resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (1_000, 1_000))
         with pytest.raises(UserError, match=r"cannot write .* free some space"):
             await trainer.apply(ApplySpec(root, True, tuple(reduced), 7, 1, 28, ()))

@@ -97,7 +97,7 @@ async def _replay_round(trainer: Trainer, job: Job, round_: Round, store: BlobSt
     sealed = {item.slot: item for item in round_.seal.commitments}
     payloads: dict[int, tuple[str, ...]] = {}
     for slot in round_.assign.accepted:
-        work = await trainer.work(work_order(job, round_.open, slot, sealed[slot].steps))
+        work = await trainer.work(work_order(job, round_.open, slot, sealed[slot].steps, sealed[slot].micro_batch))
         if (work.update_root, work.trace_root) != (sealed[slot].update_root, sealed[slot].trace_root):
             raise RefusedError(f"round {number}, slot {slot}: training again gives another update than was accepted")
         manifest = store.manifest(work.update_root, "update")
@@ -108,7 +108,7 @@ async def _replay_round(trainer: Trainer, job: Job, round_: Round, store: BlobSt
         if reason.slot in round_.ended:
             continue  # rejected for what its node had done before, however good this work is
         item = sealed[reason.slot]
-        work = await trainer.work(work_order(job, round_.open, reason.slot, item.steps))
+        work = await trainer.work(work_order(job, round_.open, reason.slot, item.steps, item.micro_batch))
         if (work.update_root, work.trace_root) == (item.update_root, item.trace_root):
             raise RefusedError(f"round {number}, slot {reason.slot}: honest work was rejected ({reason.reason})")
         say(f"round {number}, slot {reason.slot}: rejected rightly, its update is not what training gives")

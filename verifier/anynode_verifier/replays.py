@@ -36,7 +36,7 @@ class Replayer:
         committed = next(item for item in effect.seal.commitments if item.slot == effect.slot)
         member = opened.members[effect.slot]
         trainer = await self._trainers.get()
-        spec = work_order(self._job, opened, effect.slot, committed.steps)
+        spec = work_order(self._job, opened, effect.slot, committed.steps, committed.micro_batch)
         leaves = await self._opened_trace(member.peer, opened.round, committed.trace_root)
         claim = Claim(committed.update_root, committed.trace_root, leaves)
         verdict = await trainer.replay(spec, claim)

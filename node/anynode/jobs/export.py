@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anynode.jobs.graph import Graph, TensorType
 from anynode.jobs.graph_format import encode
+from anynode.jobs.parts import loss_and_gradients, with_parts
 from anynode.jobs.trace import LossFunction, trace
 from anynode.jobs.weights import check_tensor, write_tensors
 from anynode_contracts.errors import RefusedError, UserError
@@ -39,11 +40,12 @@ def export(
 ) -> Graph:
     """Trace ``loss_fn`` and write ``model.json`` and ``model.safetensors`` into ``folder``.
 
-    The written graph gives bit for bit the loss and gradients of ``loss_fn`` on the example batch, or nothing is
-    written. Raises ``UserError`` for what a job cannot hold.
+    It is traced for the size of the example batch and for its halvings (see ``parts``). The written graph gives bit for
+    bit the loss and gradients of ``loss_fn`` on the example batch, or nothing is written. Raises ``UserError`` for what
+    a job cannot hold.
     """
     params, batch = _checked(params, example_batch)
-    text, constants = trace(loss_fn, params, batch)
+    text, constants = with_parts(loss_fn, params, batch, trace(loss_fn, params, batch))
     data = encode(text)
     try:
         graph = Graph.parse(data).with_constants(constants)
@@ -51,7 +53,8 @@ def export(
         raise UserError(str(error)) from error
     for name, spec in graph.constants.items():
         check_tensor(name, constants[name], spec)
-    _compare(loss_fn, graph, params, batch)
+    for size in graph.batch_sizes:
+        _compare(loss_fn, graph, params, {name: column[:size] for name, column in batch.items()})
     write_tensors(folder / "model.safetensors", {**params, **constants})
     write_aside(folder / "model.json", data)
     return graph
@@ -72,21 +75,11 @@ def _checked(params: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> tuple
 
 def _compare(loss_fn: LossFunction, graph: Graph, params: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> None:
     """Loss and gradients of graph and function must have the same bits: a trace may have fixed what is not fixed."""
-    expected = _with_gradients(loss_fn, params, batch)
-    given = _with_gradients(graph.loss, params, batch)
+    expected = loss_and_gradients(loss_fn, params, batch)
+    given = loss_and_gradients(graph.loss, params, batch)
     for name, (left, right) in {name: (expected[name], given[name]) for name in expected}.items():
         if not torch.equal(left, right):
             raise UserError(
                 f"the traced graph does not repeat the function ({name} differs); make the function deterministic, "
                 "without randomness or hidden state"
             )
-
-
-def _with_gradients(
-    loss_fn: LossFunction, params: Mapping[str, Tensor], batch: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in params.items()}
-    loss = loss_fn(dict(leaves), dict(batch))
-    gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    found = {f"the gradient of {name}": grad for name, grad in zip(leaves, gradients, strict=True) if grad is not None}
-    return {"the loss": loss.detach(), **found}

@@ -40,6 +40,7 @@ def export(factory: str, out: Path, settings: tuple[str, ...], as_json: bool) ->
         "hash": graph.identity,
         "parameters": graph.parameter_count,
         "batch_size": graph.batch_size,
+        "micro_batches": list(graph.batch_sizes),
         "columns": {
             name: [str(column.dtype).removeprefix("torch."), list(column.shape)]
             for name, column in graph.inputs.items()
@@ -49,7 +50,20 @@ def export(factory: str, out: Path, settings: tuple[str, ...], as_json: bool) ->
         click.echo(json.dumps(summary))
         return
     click.echo(f"{out}: {graph.parameter_count} parameters, batches of {graph.batch_size}")
+    click.echo(_parts(graph.batch_sizes))
     click.echo(f"hash {graph.identity}")
+
+
+def _parts(sizes: tuple[int, ...]) -> str:
+    """Which parts of a batch a worker may compute at a time, in words."""
+    if len(sizes) > 1:
+        return f"a worker with little memory computes {', '.join(map(str, sizes[1:]))} samples at a time"
+    if sizes[0] == 1:
+        return "a worker computes one sample at a time"
+    return (
+        f"a worker needs memory for {sizes[0]} samples at once: the loss is not the mean of its halves, or cannot be "
+        "traced for them"
+    )
 
 
 def _made(reference: str, arguments: dict[str, Any]) -> Exportable:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anynode.jobs.graph_format import GraphFault, GraphText, Limits, activation_elements
+from anynode.jobs.graph_format import GraphFault, GraphText, Limits
 from anynode.jobs.graph_parse import decode
 from anynode.jobs.graph_program import TORCH_DTYPES, Program, compile_program, dry_run
 from anynode_contracts.errors import RefusedError
@@ -39,20 +39,24 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Graph:
-    """A checked loss function of one fixed batch size.
+    """A checked loss function of a batch, or of a part of one, of the ``batch_sizes``, which go down.
 
     ``inputs``, ``parameters`` (all float32) and ``constants`` are in name order. ``identity`` is the SHA-256 of the
-    canonical JSON. ``activation_elements`` bounds the values that one forward pass keeps.
+    canonical JSON.
     """
 
     identity: str
-    batch_size: int
+    batch_sizes: tuple[int, ...]
     inputs: Mapping[str, Column]
     parameters: Mapping[str, TensorType]
     constants: Mapping[str, TensorType]
-    activation_elements: int
-    _program: Program = field(repr=False)
+    _programs: Mapping[int, Program] = field(repr=False)
     _bound: Mapping[str, Tensor] = field(repr=False, default_factory=dict)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a whole batch."""
+        return self.batch_sizes[0]
 
     @property
     def parameter_count(self) -> int:
@@ -64,26 +68,26 @@ class Graph:
         """Read the bytes of a ``model.json``. Raises ``RefusedError`` for anything but a well-formed graph."""
         try:
             text = decode(data, limits)
-            program = compile_program(text)
-            dry_run(program, text, limits)
+            programs = {part.batch_size: compile_program(part) for part in text.all_sizes}
+            for part in text.all_sizes:
+                dry_run(programs[part.batch_size], part, limits)
         except GraphFault as fault:
             raise RefusedError(
                 f"the model graph is refused ({fault}); ask the owner of the job to make it again with `anynode export`"
             ) from fault
-        return cls._from_text(text, program, hashlib.sha256(data).hexdigest())
+        return cls._from_text(text, programs, hashlib.sha256(data).hexdigest())
 
     @classmethod
-    def _from_text(cls, text: GraphText, program: Program, identity: str) -> Graph:
+    def _from_text(cls, text: GraphText, programs: Mapping[int, Program], identity: str) -> Graph:
         return cls(
             identity=identity,
-            batch_size=text.batch_size,
+            batch_sizes=tuple(programs),
             inputs={name: Column(TORCH_DTYPES[spec.dtype], spec.shape[1:]) for name, spec in text.inputs.items()},
             parameters={
                 name: TensorType(spec.shape, TORCH_DTYPES[spec.dtype]) for name, spec in text.parameters.items()
             },
             constants={name: TensorType(spec.shape, TORCH_DTYPES[spec.dtype]) for name, spec in text.constants.items()},
-            activation_elements=activation_elements(text),
-            _program=program,
+            _programs=programs,
         )
 
     def with_constants(self, constants: Mapping[str, Tensor]) -> Graph:
@@ -91,23 +95,28 @@ class Graph:
         _check_tensors("constant", self.constants, constants)
         return replace(self, _bound=dict(constants))
 
+    def on(self, device: str) -> Graph:
+        """The same graph with its constants on ``device``, to be called with tensors there."""
+        return replace(self, _bound={name: tensor.to(device) for name, tensor in self._bound.items()})
+
     def loss(self, params: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-        """The scalar loss of one batch, differentiable with respect to ``params``.
+        """The scalar loss of one batch of a size in ``batch_sizes``, differentiable with respect to ``params``.
 
         ``params`` and ``batch`` must have exactly the names, shapes and data types of ``parameters`` and ``inputs``.
         Raises ``RefusedError`` if they do not, or if an operator refuses the values (an index out of range).
         """
-        columns = {
-            name: TensorType((self.batch_size, *column.shape), column.dtype) for name, column in self.inputs.items()
-        }
+        size = next((len(column) for column in batch.values() if column.dim()), 0)
+        size = size if size in self._programs else self.batch_size
+        program = self._programs[size]
+        columns = {name: TensorType((size, *column.shape), column.dtype) for name, column in self.inputs.items()}
         _check_tensors("input", columns, batch)
         _check_tensors("parameter", self.parameters, params)
         if len(self._bound) != len(self.constants):
             raise RefusedError("the graph has constants that were not loaded; load the model with `load_model`")
         values = {"input": batch, "parameter": params, "constant": self._bound}
-        leaves = [values[tag][name] for tag, name in self._program.leaves]
+        leaves = [values[tag][name] for tag, name in program.leaves]
         try:
-            return self._program.run(leaves, next(iter(params.values())).device)
+            return program.run(leaves, next(iter(params.values())).device)
         except GraphFault as fault:
             raise RefusedError(
                 f"the model graph cannot take this batch ({fault}); check that the data set fits the model"

@@ -6,6 +6,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from pydantic_core import from_json
@@ -35,7 +37,8 @@ _WORD = re.compile(r"[a-z_]{1,16}")
 _HEX_FLOAT = re.compile(r"-?(0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|inf)")
 _NAME_CHARACTERS_MAX = 128
 _INT_MAX = 2**63 - 1
-_KEYS = {"batch_size", "constants", "format", "inputs", "loss", "nodes", "parameters", "version"}
+_BODY_KEYS = {"batch_size", "inputs", "loss", "nodes"}
+_KEYS = _BODY_KEYS | {"constants", "format", "parameters", "smaller", "version"}
 
 
 def decode(data: bytes, limits: Limits) -> GraphText:
@@ -45,29 +48,53 @@ def decode(data: bytes, limits: Limits) -> GraphText:
     raw = _object(_load(data), "the file", _KEYS)
     if raw["format"] != FORMAT or _integer(raw["version"], 0, _INT_MAX, "version") != VERSION:
         raise GraphFault(f"it is not of the format {FORMAT} version {VERSION}")
-    inputs = _specs(raw["inputs"], "inputs", _COLUMN_NAME, limits.inputs, limits)
     parameters = {
         _name(name, _PARAMETER_NAME, "a parameter"): TensorSpec("float32", _shape(shape, f"parameter {name}", limits))
         for name, shape in _table(raw["parameters"], "parameters", limits.parameters).items()
     }
     constants = _specs(raw["constants"], "constants", _CONSTANT_NAME, limits.constants, limits)
-    nodes = tuple(
-        _node(item, f"node {position}", limits)
-        for position, item in enumerate(_array(raw["nodes"], "nodes", limits.nodes))
+    shared = dict(sorted(parameters.items())), constants
+    whole = _body(raw, *shared, limits)
+    parts = (
+        _body(_object(item, f"smaller batch {position}", _BODY_KEYS), *shared, limits)
+        for position, item in enumerate(_array(raw["smaller"], "the list of smaller batches", limits.smaller))
     )
-    graph = GraphText(
-        batch_size=_integer(raw["batch_size"], 1, 1 << 20, "batch_size"),
-        inputs=inputs,
-        parameters=dict(sorted(parameters.items())),
-        constants=constants,
-        nodes=nodes,
-        loss=_name(raw["loss"], _OUTPUT_NAME, "the loss"),
-    )
-    _check_names(graph)
-    _check_sizes(graph, limits)
+    graph = replace(whole, smaller=tuple(parts))
+    for part in graph.all_sizes:
+        _check_names(part)
+        _check_sizes(part, limits)
+    _check_smaller(graph, limits)
     if encode(graph) != data:
         raise GraphFault("it is not in canonical form")
     return graph
+
+
+def _body(
+    raw: Mapping[str, Any], parameters: Mapping[str, TensorSpec], constants: Mapping[str, TensorSpec], limits: Limits
+) -> GraphText:
+    return GraphText(
+        batch_size=_integer(raw["batch_size"], 1, 1 << 20, "batch_size"),
+        inputs=_specs(raw["inputs"], "inputs", _COLUMN_NAME, limits.inputs, limits),
+        parameters=parameters,
+        constants=constants,
+        nodes=tuple(
+            _node(item, f"node {position}", limits)
+            for position, item in enumerate(_array(raw["nodes"], "nodes", limits.nodes))
+        ),
+        loss=_name(raw["loss"], _OUTPUT_NAME, "the loss"),
+    )
+
+
+def _check_smaller(graph: GraphText, limits: Limits) -> None:
+    """Each smaller batch is a part of the one before it and has the same columns."""
+    if sum(len(part.nodes) for part in graph.all_sizes) > limits.nodes:
+        raise GraphFault(f"it has more than {limits.nodes} nodes over all batch sizes")
+    columns = {name: (spec.dtype, spec.shape[1:]) for name, spec in graph.inputs.items()}
+    for larger, part in pairwise(graph.all_sizes):
+        if part.batch_size >= larger.batch_size or larger.batch_size % part.batch_size:
+            raise GraphFault(f"batches of {part.batch_size} are no smaller parts of batches of {larger.batch_size}")
+        if {name: (spec.dtype, spec.shape[1:]) for name, spec in part.inputs.items()} != columns:
+            raise GraphFault(f"batches of {part.batch_size} have other columns than batches of {graph.batch_size}")
 
 
 def _check_names(graph: GraphText) -> None:

@@ -94,10 +94,10 @@ def open_job(job: Job, folder: Path) -> JobContent:
 
 
 def _check_fit(graph: Graph, data: DataSet, batch_size: int, inner_steps: int) -> None:
-    if graph.batch_size != batch_size:
+    if batch_size % graph.batch_size:
         raise UserError(
-            f"the model was exported for batches of {graph.batch_size} and training.batch_size is {batch_size}; "
-            "export it again or change the job file"
+            f"the model was exported for batches of {graph.batch_size} and training.batch_size is {batch_size}, no "
+            "multiple of it; export it again or change the job file"
         )
     wanted = {name: (column.dtype, column.shape) for name, column in graph.inputs.items()}
     given = {name: (TORCH_DTYPES[column.dtype], column.shape) for name, column in data.columns.items()}

@@ -27,6 +27,7 @@ _PASSED_ON = (
     "LC_ALL",
     "TMPDIR",
     "HOME",
+    "CUDA_VISIBLE_DEVICES",
 )
 _LOG_TAIL_BYTES = 2_000
 _CLOSE_TIMEOUT_S = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from anynode.blobs.store import BlobStore
 from anynode.data.dataset import DataSet
-from anynode.device.hardware import hardware_class
+from anynode.device.hardware import choose_bfloat16, choose_device, hardware_class
 from anynode.exact.arithmetic import require_ieee
 from anynode.exact.layout import chunk_specs
 from anynode.exact.outer import NextRound
@@ -22,12 +23,16 @@ from anynode.exact.state import State
 from anynode.jobs.graph import Graph
 from anynode.jobs.job import JOB_BYTES_MAX, Job
 from anynode.jobs.weights import load_model, read_weights, write_tensors
+from anynode.training.gradients import Place, mean_loss
 from anynode.training.inner import Report, Workload, work
 from anynode.training.messages import ApplySpec, Claim, Opening, Progress, ReduceSpec, WorkSpec
 from anynode.training.pace import paced
+from anynode.training.probe import fitting
 from anynode.training.replay import replay
 from anynode.training.rules import end_round, exchange_rules
 from anynode_contracts.errors import RefusedError, UserError
+
+log = logging.getLogger("anynode.training")
 
 JOB_FILE = "job.json"
 
@@ -35,11 +40,13 @@ JOB_FILE = "job.json"
 class Engine:
     """One job, its graph and data, and the store. It holds at most one state in memory, the one used last."""
 
-    def __init__(
-        self, store: BlobStore, job: Job, graph: Graph, job_folder: Path, steps_per_s_max: float | None = None
-    ) -> None:
-        self._store, self._job, self._graph, self._job_folder = store, job, graph, job_folder
-        self._steps_per_s_max = steps_per_s_max
+    def __init__(self, opening: Opening, job: Job, graph: Graph, place: Place) -> None:
+        self._store, self._job_folder = BlobStore(Path(opening.store_folder)), Path(opening.job_folder)
+        self._job, self._graph, self._place = job, graph, place
+        self._steps_per_s_max = opening.limits.steps_per_s_max
+        self._fit = fitting(graph, place)
+        words = "%s: %d samples at a time, %d MiB in use at the height of the trial"
+        log.info(words, place.device, self._fit.micro_batch, self._fit.peak_bytes >> 20)
         self._held: tuple[str, State] | None = None
         self._commands: dict[str, Callable[[dict[str, Any], Report], dict[str, Any]]] = {
             "initial_state": self._initial_state,
@@ -58,15 +65,19 @@ class Engine:
         folder = Path(opening.job_folder)
         job = read_job(folder)
         model = load_model(folder)
-        if model.graph.identity != job.model.identity or model.graph.batch_size != job.training.batch_size:
+        if model.graph.identity != job.model.identity or job.training.batch_size % model.graph.batch_size:
             raise RefusedError(f"the model in {folder} is not the job's; fetch the job's files again")
-        return cls(BlobStore(Path(opening.store_folder)), job, model.graph, folder, opening.limits.steps_per_s_max)
+        device = choose_device(opening.limits.device)
+        place = Place(device, choose_bfloat16(device, opening.limits.precision))
+        return cls(opening, job, model.graph.on(device), place)
 
     def greeting(self) -> dict[str, Any]:
         return {
             "job_id": self._job.job_id,
-            "hardware_class": hardware_class(),
+            "hardware_class": hardware_class(self._place.device, bfloat16=self._place.bfloat16),
             "parameters": self._graph.parameter_count,
+            "micro_batch": self._fit.micro_batch,
+            "peak_bytes": self._fit.peak_bytes,
         }
 
     def answer(self, command: str, body: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -87,7 +98,14 @@ class Engine:
         def batch_of(indices: Sequence[int]) -> Mapping[str, Tensor]:
             return self._data.batch(list(indices))
 
-        return Workload(self._graph.loss, batch_of, self._job.training)
+        return Workload(
+            self._graph.loss,
+            batch_of,
+            self._job.training,
+            self._place,
+            micro_batch=self._fit.micro_batch,
+            sizes=self._graph.batch_sizes,
+        )
 
     def _state(self, root: str) -> State:
         """The state ``root``, from memory if it was the last one used."""
@@ -162,18 +180,18 @@ class Engine:
 
     def _evaluate(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
         """Mean loss over a fixed choice of validation samples, spread evenly over all of them."""
-        params = self._state(str(body["state_root"])).parameters()
-        size, there = self._graph.batch_size, self._data.validation_samples
+        held = self._state(str(body["state_root"])).parameters()
+        params = {name: view.to(self._place.device) for name, view in held.items()}
+        size, there = self._job.training.batch_size, self._data.validation_samples
         if not there:
             raise UserError("the data set has no validation samples; pack it again with some")
         batches = max(1, min(self._job.training.evaluation_samples, there) // size)
         losses = []
-        with torch.no_grad():
-            for batch in range(batches):
-                indices = [(batch * size + i) * there // (batches * size) for i in range(size)]
-                columns = self._data.batch(indices, split="validation")
-                losses.append(float(self._graph.loss(params, columns)))
-                report(Progress(batch + 1, batches))
+        for batch in range(batches):
+            indices = [(batch * size + i) * there // (batches * size) for i in range(size)]
+            columns = self._data.batch(indices, split="validation")
+            losses.append(mean_loss(self._graph.loss, params, columns, self._fit.micro_batch, self._place))
+            report(Progress(batch + 1, batches))
         loss = sum(losses) / len(losses)
         if not math.isfinite(loss):
             raise UserError("the model's validation loss is not a number; submit the job with a lower learning rate")

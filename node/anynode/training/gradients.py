@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,22 @@ class Place:
         return torch.autocast(self.device, dtype=torch.bfloat16)
 
 
+def parts_of(batch: Mapping[str, Tensor], micro_batch: int, place: Place) -> Iterator[dict[str, Tensor]]:
+    """``batch`` in parts of ``micro_batch`` samples, in their order, on the device."""
+    for start in range(0, next(iter(batch.values())).shape[0], micro_batch):
+        here = slice(start, start + micro_batch)
+        yield {name: column[here].to(place.device) for name, column in batch.items()}
+
+
+def mean_loss(
+    loss: LossFunction, params: Mapping[str, Tensor], batch: Mapping[str, Tensor], micro_batch: int, place: Place
+) -> float:
+    """The loss of ``batch`` without gradients; ``params`` are on the device."""
+    with torch.no_grad(), place.autocast():
+        losses = [float(loss(params, part)) for part in parts_of(batch, micro_batch, place)]
+    return sum(losses) / len(losses)
+
+
 class Gradients:
     """Computes gradients at ``params`` [values, on the device of ``place``] into ``flat`` [values]."""
 
@@ -46,20 +62,16 @@ class Gradients:
         """The loss of ``batch``; its gradient is in ``flat``. ``micro_batch`` samples go through at a time, in their
         order, and gradients add up.
         """
-        size = next(iter(batch.values())).shape[0]
-        parts = size // micro_batch
         self.flat.zero_()
         losses = []
-        for part in range(parts):
-            here = slice(part * micro_batch, (part + 1) * micro_batch)
-            columns = {name: column[here].to(self._place.device) for name, column in batch.items()}
+        for part in parts_of(batch, micro_batch, self._place):
             with self._place.autocast():
-                loss = self._loss(self._leaves, columns)
+                loss = self._loss(self._leaves, part)
             self._backward(loss)
             losses.append(loss.detach())
-        if parts > 1:
-            self.flat.div_(parts)
-        return sum(float(loss) for loss in losses) / parts
+        if len(losses) > 1:
+            self.flat.div_(len(losses))
+        return sum(float(loss) for loss in losses) / len(losses)
 
     def _backward(self, loss: Tensor) -> None:
         """A stranger's graph can pass every check forward and still have no gradient for its values."""

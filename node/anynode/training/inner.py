@@ -28,12 +28,27 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a job trains: its loss, where batches come from, its settings, and where forward and backward run."""
+    """What a job trains: its loss, where batches come from, its settings, and where forward and backward run.
+
+    ``sizes``: the numbers of samples that the loss takes in one pass, none for whole batches only; ``micro_batch``:
+    that of them which fits here, 0 for a whole batch.
+    """
 
     loss: LossFunction
     batch_of: BatchFunction
     settings: Training
     place: Place = field(default_factory=Place)
+    micro_batch: int = 0
+    sizes: tuple[int, ...] = ()
+
+    def micro_batch_of(self, spec: WorkSpec) -> int:
+        """Samples of one pass: as the spec says, or as fits here. Raises ``RefusedError`` for a size that the loss is
+        not there for.
+        """
+        size = spec.micro_batch or self.micro_batch or self.settings.batch_size
+        if size not in (self.sizes or (self.settings.batch_size,)):
+            raise RefusedError(f"the job's model takes no {size} samples at a time; ask for a size that it has")
+        return size
 
 
 class InnerRun:
@@ -44,6 +59,7 @@ class InnerRun:
     def __init__(self, workload: Workload, state: State, spec: WorkSpec) -> None:
         _check(workload.settings, state, spec)
         self._workload, self._state, self._spec = workload, state, spec
+        self.micro_batch = workload.micro_batch_of(spec)
         place, settings = workload.place, workload.settings
         params = state.params.to(place.device, copy=True)
         gradients = Gradients(workload.loss, state.layout, params, place)
@@ -103,7 +119,7 @@ class InnerRun:
         start = self.steps_done * size
         batch = self._workload.batch_of(self._spec.indices[start : start + size])
         inputs.add(batch)
-        value = self._steps.take(batch, size)
+        value = self._steps.take(batch, self.micro_batch)
         if not math.isfinite(value):
             raise DivergedError(
                 f"training diverged in round {self._spec.round}, inner step {self.steps_done} (the loss is {value}); "
@@ -143,6 +159,7 @@ def work(
         leaves=leaves,
         steps=run.steps_done,
         samples=run.samples,
+        micro_batch=run.micro_batch,
         mean_loss=run.mean_loss,
         seconds=now_s() - began_s,
     )

@@ -7,11 +7,13 @@ from typing import Annotated
 
 from annotated_types import Gt, MaxLen
 
+from anynode.device.hardware import Device, Precision
 from anynode.training.fields import (
     ChunkIndex,
     Hash,
     Line,
     Message,
+    MicroBatch,
     Position,
     Round,
     SampleIndex,
@@ -26,7 +28,8 @@ from anynode.training.trace import TraceLeaf
 @dataclass(frozen=True, slots=True)
 class WorkSpec(Message):
     """One slot's work: ``steps`` inner steps from the state ``state_root``, each on the next ``batch_size``
-    of the data set's sample numbers ``indices``. ``refresh``: the update carries moments.
+    of the data set's sample numbers ``indices``. ``refresh``: the update carries moments. ``micro_batch``: samples of
+    one forward and backward pass, 0 for as many as fit here; a replay needs those of the worker.
     """
 
     job_id: Hash
@@ -36,12 +39,13 @@ class WorkSpec(Message):
     steps: Steps
     indices: Annotated[tuple[SampleIndex, ...], MaxLen(1 << 22)]
     refresh: bool
+    micro_batch: MicroBatch = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkResult(Message):
     """What a worker commits to: the update (in the store), the trace, and how much was done: with a time
-    limit, a prefix of the steps asked for.
+    limit, a prefix of the steps asked for. ``micro_batch``: samples of one forward and backward pass.
     """
 
     update_root: Hash
@@ -49,6 +53,7 @@ class WorkResult(Message):
     leaves: tuple[TraceLeaf, ...]
     steps: Steps
     samples: Samples
+    micro_batch: MicroBatch
     mean_loss: float
     seconds: float
 
@@ -116,26 +121,30 @@ class ApplySpec(Message):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Message):
-    """How far the running request is, in inner steps, chunks or batches; the last training loss where there
-    is one.
+    """How far the running request is, in inner steps, chunks or batches, and how many it does a second; the last
+    training loss where there is one.
     """
 
     done: int
     total: int
     loss: float | None = None
+    per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits(Message):
     """``nice``: added to the priority number, so that networking is not starved. ``memory_limit_bytes``:
     private memory (RLIMIT_DATA, which counts heap and anonymous mappings but not the libraries' code).
-    ``network``: keep it. ``steps_per_s_max``: how fast it may train, None for as fast as it can.
+    ``network``: keep it. ``steps_per_s_max``: how fast it may train, None for as fast as it can. ``device``:
+    where forward and backward run, ``precision``: in what; "auto" takes the best there is.
     """
 
     nice: int = 5
     memory_limit_bytes: int = 16 << 30
     network: bool = False
     steps_per_s_max: Annotated[float, Gt(0)] | None = None
+    device: Device = "auto"
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from anynode.training.channel import Channel, OnProgress
 from anynode.training.messages import (
@@ -46,11 +46,16 @@ class Trainer:
     Every request raises ``UserError`` or ``RefusedError`` with the process's own sentence; ``UserError`` when
     the process has died or stalls (``alive`` is then false: start another); ``InvariantError`` for a fault in
     it. Cancelling a request stops it at its next step.
+
+    ``micro_batch``: how many samples go through the model at a time here; ``peak_bytes``: the memory that this took
+    when it was tried at the start.
     """
 
-    def __init__(self, channel: Channel, job_id: str, hardware_class: str, parameters: int) -> None:
+    def __init__(self, channel: Channel, greeting: dict[str, Any]) -> None:
         self._channel = channel
-        self.job_id, self.hardware_class, self.parameters = job_id, hardware_class, parameters
+        self.job_id, self.hardware_class = str(greeting["job_id"]), str(greeting["hardware_class"])
+        self.parameters, self.micro_batch = int(greeting["parameters"]), int(greeting["micro_batch"])
+        self.peak_bytes = int(greeting["peak_bytes"])
 
     @classmethod
     async def start(cls, store_folder: Path, job_folder: Path, settings: TrainerSettings | None = None) -> Trainer:
@@ -60,8 +65,7 @@ class Trainer:
         opening = Opening(_absolute(store_folder), _absolute(job_folder), chosen.limits)
         channel = await Channel.start(log_path, chosen.stall_timeout_s)
         try:
-            greeting = await channel.open(opening.to_json())
-            return cls(channel, str(greeting["job_id"]), str(greeting["hardware_class"]), int(greeting["parameters"]))
+            return cls(channel, await channel.open(opening.to_json()))
         except BaseException:
             await channel.close()
             raise

@@ -37,6 +37,10 @@ def replay(
     raises ``RefusedError``: that is the asker's fault, not the worker's.
     """
     began_s = now_s()
+    if spec.micro_batch and spec.micro_batch not in (workload.sizes or (workload.settings.batch_size,)):
+        return ReplayVerdict(
+            False, f"the model takes no {spec.micro_batch} samples at a time, as is claimed", None, 0, 0.0
+        )
     run = InnerRun(workload, state, spec)
 
     def verdict(accepted: bool, reason: str, segment: int | None = None) -> ReplayVerdict:

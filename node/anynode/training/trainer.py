@@ -14,9 +14,11 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from anynode.training.confine import confine, follow_parent
+from anynode.training.memory import ran_out
 from anynode.training.messages import Opening, Progress
 from anynode.training.wire import encode_frame, read_frame
 from anynode_contracts.errors import RefusedError, StorageError, UserError
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("anynode.training")
 
 PROGRESS_INTERVAL_S = 0.2
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 class _CancelledError(Exception):
@@ -68,12 +69,16 @@ class Server:
         self._answers.flush()
 
     def _answer(self, engine: Engine, frame: dict[str, Any]) -> dict[str, Any]:
+        began_s = time.monotonic()
+
         def report(progress: Progress) -> None:
             if frame["id"] in self._cancelled:
                 raise _CancelledError
-            if time.monotonic() - self._reported_s >= PROGRESS_INTERVAL_S:
-                self._reported_s = time.monotonic()
-                self.send({"id": frame["id"], "progress": progress.to_json()})
+            now_s = time.monotonic()
+            if now_s - self._reported_s >= PROGRESS_INTERVAL_S:
+                self._reported_s = now_s
+                rated = replace(progress, per_s=progress.done / (now_s - began_s))
+                self.send({"id": frame["id"], "progress": rated.to_json()})
 
         try:
             if frame["id"] in self._cancelled:
@@ -93,18 +98,18 @@ def explained(error: Exception) -> dict[str, Any]:
     """The answer for an error: the user's in its own sentence; memory in ours; a fault of AnyNode goes to the
     log.
     """
+    if ran_out(error):
+        return failure(
+            "user",
+            "training needs more memory than it may use; raise the memory limit, close other programs "
+            "or take a job with a smaller model or batch",
+        )
     if isinstance(error, RefusedError):
         return failure("refused", str(error))
     if isinstance(error, StorageError):
         return failure("storage", str(error))
     if isinstance(error, UserError):
         return failure("user", str(error))
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
-        return failure(
-            "user",
-            "training needs more memory than it may use; raise the memory limit, close other programs "
-            "or take a job with a smaller model or batch",
-        )
     log.exception("fault")
     return failure("fault", f"{type(error).__name__}: {error}")
 

@@ -8,8 +8,10 @@ from anynode.rounds.records import Open, Result
 from anynode.training.messages import ApplySpec, WorkSpec
 
 
-def work_order(job: Job, opened: Open, slot: int, steps: int) -> WorkSpec:
-    """The first ``steps`` inner steps of the work that was dealt to ``slot``."""
+def work_order(job: Job, opened: Open, slot: int, steps: int, micro_batch: int = 0) -> WorkSpec:
+    """The first ``steps`` inner steps of the work that was dealt to ``slot``, ``micro_batch`` samples at a time: as was
+    committed, or 0 for as many as fit here.
+    """
     indices = sample_indices(job.job_id, opened.ranges[slot], job.data.samples)
     return WorkSpec(
         job_id=job.job_id,
@@ -19,6 +21,7 @@ def work_order(job: Job, opened: Open, slot: int, steps: int) -> WorkSpec:
         steps=steps,
         indices=tuple(indices[: steps * job.training.batch_size]),
         refresh=opened.refresh,
+        micro_batch=micro_batch,
     )
 
 

@@ -303,7 +303,7 @@ class Worker:
             state_root=spec.state_root,
             steps=result.steps,
             samples=result.samples,
-            micro_batch=self._job.training.batch_size,
+            micro_batch=result.micro_batch,
             update_root=result.update_root,
             trace_root=result.trace_root,
         )

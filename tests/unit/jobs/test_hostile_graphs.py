@@ -85,7 +85,7 @@ def test_text_that_is_no_graph_is_refused(text: str) -> None:
 
 
 def test_a_key_given_twice_is_refused() -> None:
-    data = exported("mlp").replace(b'"version":1', b'"version":1,"version":1')
+    data = exported("mlp").replace(b'"version":2', b'"version":2,"version":2')
     assert "same key twice" in sentence(data)
 
 
@@ -115,6 +115,24 @@ def _drop(*path: Any) -> Callable[[dict[str, Any]], None]:
         del place[path[-1]]
 
     return drop
+
+
+def _no_part(graph: dict[str, Any]) -> None:
+    part = graph["smaller"][0]
+    part["batch_size"] = 3
+    for column in part["inputs"].values():
+        column["shape"][0] = 3
+
+
+def _out_of_order(graph: dict[str, Any]) -> None:
+    graph["smaller"].reverse()
+
+
+def _other_columns(graph: dict[str, Any]) -> None:
+    del graph["smaller"][0]["inputs"]["label"]
+    graph["smaller"][0]["nodes"] = graph["smaller"][0]["nodes"][:1]
+    graph["smaller"][0]["loss"] = graph["smaller"][0]["nodes"][0]["outputs"][0]["name"]
+    graph["smaller"][0]["nodes"][0]["outputs"][0]["shape"] = []
 
 
 NODE = ("nodes", 0)
@@ -191,8 +209,18 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "batch size is zero": (_change(("batch_size",), 0), "not an integer"),
     "constant with a path": (_change(("constants", "../c"), {"dtype": "uint8", "shape": [4]}), "name"),
     "another format": (_change(("format",), "pickle"), "not of the format"),
-    "another version": (_change(("version",), 2), "not of the format"),
+    "another version": (_change(("version",), 1), "not of the format"),
     "version is a bool": (_change(("version",), True), "not an integer"),
+    "a smaller batch that is larger": (_change(("smaller", 0, "batch_size"), 8), "first dimension"),
+    "a smaller batch that is no part": (_no_part, "no smaller parts"),
+    "smaller batches out of order": (_out_of_order, "no smaller parts"),
+    "a smaller batch of other columns": (_other_columns, "other columns"),
+    "an unknown key in a smaller batch": (_change(("smaller", 0, "parameters"), {}), "keys batch_size"),
+    "too many smaller batches": (_change(("smaller",), [{}] * 17), "at most 16"),
+    "a bad operator in a smaller batch": (
+        _change(("smaller", 0, "nodes", 0, "operator"), "aten.rand.default"),
+        "not an allowed operator",
+    ),
     "an unknown key": (_change(("hooks",), ["x"]), "keys batch_size"),
     "a missing key": (_drop("inputs"), "keys batch_size"),
     "inputs are a list": (_change(("inputs",), []), "not an object"),

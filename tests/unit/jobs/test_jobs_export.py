@@ -78,6 +78,49 @@ def test_batch_norm_is_refused_with_the_way_out(tmp_path: Path) -> None:
         export(*image_model(nn.BatchNorm2d(4)), tmp_path)
 
 
+def coupled(params: P, batch: P) -> Tensor:
+    """A loss that centres its batch, as batch statistics do."""
+    return ((batch["x"] - batch["x"].mean(dim=0)) @ params["w"]).square().mean()
+
+
+def summed(params: P, batch: P) -> Tensor:
+    return (batch["x"] @ params["w"]).square().sum()
+
+
+def knows_its_size(params: P, batch: P) -> Tensor:
+    return (batch["x"].view(4, 3) @ params["w"]).square().mean()
+
+
+def positions(params: P, batch: P) -> Tensor:
+    """Its constants depend on the batch size, and one of them does not."""
+    weights = torch.ones(batch["x"].shape[0]) * torch.tensor(2.0)
+    return ((batch["x"] @ params["w"]) * weights).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "sizes"), [(coupled, (4,)), (summed, (4,)), (knows_its_size, (4,)), (positions, (4, 2, 1))]
+)
+def test_parts_of_a_batch_are_exported_where_their_mean_is_that_of_the_batch(
+    loss: Callable[[P, P], Tensor], sizes: tuple[int, ...], tmp_path: Path
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    params, batch = {"w": torch.ones(3)}, {"x": torch.randn(4, 3, generator=generator)}
+    graph = export(loss, params, batch, tmp_path)
+    assert graph.batch_sizes == sizes and graph.batch_size == 4
+    model = load_model(tmp_path)
+    whole = model.graph.loss(model.parameters, batch)
+    for size in sizes:
+        parts = [model.graph.loss(model.parameters, {"x": part}) for part in batch["x"].split(size)]
+        assert torch.allclose(torch.stack(parts).mean(), whole, rtol=1e-6)
+    with pytest.raises(UserError, match="where the graph wants"):
+        model.graph.loss(model.parameters, {"x": batch["x"][:3]})
+
+
+def test_the_command_says_which_parts_of_a_batch_a_worker_may_compute(tmp_path: Path) -> None:
+    done = CliRunner().invoke(export_command, ["anynode.jobs.templates.mlp:tiny", "--out", str(tmp_path)])
+    assert "a worker with little memory computes 2, 1 samples at a time" in done.output
+
+
 def test_dropout_that_is_off_leaves_no_trace(tmp_path: Path) -> None:
     export(*image_model(nn.Dropout(0.0)), tmp_path)
     assert b"dropout" not in (tmp_path / "model.json").read_bytes()

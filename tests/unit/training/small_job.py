@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anynode.data.dataset import DataSet
 from anynode.data.pack import pack_text
-from anynode.jobs.export import export
+from anynode.jobs.export import Exportable, export
 from anynode.jobs.job import DataRef, FileRef, Job, ModelRef
 from anynode.jobs.settings import Pay, Training, Workers
 from anynode.jobs.templates import gpt
@@ -31,12 +31,12 @@ class SmallJob:
         return WorkSpec(self.job.job_id, round_, slot, state_root, steps, indices, refresh)
 
 
-def make_small_job(folder: Path) -> SmallJob:
+def make_small_job(folder: Path, model: Exportable | None = None) -> SmallJob:
     """Export, pack and describe the job in ``folder``."""
     text = folder.parent / "text.txt"
     text.write_text("".join(f"{n} squared is {n * n}; " for n in range(400)), encoding="utf-8")
-    manifest = pack_text([text], folder, 17)
-    model = gpt.tiny()
+    model = model or gpt.tiny()
+    manifest = pack_text([text], folder, model.example_batch["tokens"].shape[1])
     graph = export(model.loss, model.params, model.example_batch, folder)
     data = DataSet.open(folder)
     files = {path.name: FileRef(root="00" * 32, size_bytes=path.stat().st_size) for path in sorted(folder.iterdir())}

@@ -98,6 +98,6 @@ def test_errors_cross_the_pipe_in_words() -> None:
 def test_the_hardware_class_names_what_bits_depend_on() -> None:
     pins = pinned_environment()
     assert pins["OMP_NUM_THREADS"] == "1"
-    line = hardware_class(pins)
+    line = hardware_class(environment=pins)
     assert line.startswith("cpu ") and "torch-" in line and "float32" in line and "threads-" in line
     assert len(line) < 300 and "\n" not in line

@@ -8,6 +8,7 @@ _WORDS = (
     "out of memory",
     "bad_alloc",
     "could not create a memory",
+    "can't start new thread",
 )
 
 

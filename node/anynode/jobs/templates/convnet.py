@@ -36,6 +36,16 @@ def image_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return F.cross_entropy(model(image), batch["label"])
 
 
+def network(width: int, stages: int, channels: int, classes: int) -> nn.Module:
+    """Logits [B, classes] from images [B, channels, H, W], halved between the stages."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+    for stage in range(stages):
+        layers += [Residual(width)]
+        if stage < stages - 1:
+            layers += [nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+
+
 def build(
     *,
     width: int = 32,
@@ -49,12 +59,7 @@ def build(
     """Columns ``image``: uint8 [B, channels, pixels, pixels] and ``label``: int64 [B]. ``width`` is divisible by 4."""
 
     def make() -> nn.Module:
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
-        for stage in range(stages):
-            layers += [Residual(width)]
-            if stage < stages - 1:
-                layers += [nn.MaxPool2d(2)]
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+        return network(width, stages, channels, classes)
 
     count = batch_size * channels * pixels * pixels
     image = torch.arange(count).remainder(251).to(torch.uint8).view(batch_size, channels, pixels, pixels)

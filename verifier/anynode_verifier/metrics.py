@@ -13,7 +13,7 @@ from anynode.rounds.records import Close, Result, Seal
 from anynode.watch.families import build_info, dropped_peers, traffic_bytes
 from anynode_verifier.job_run import JobRun
 from anynode_verifier.service import Verifier
-from anynode_verifier.status import audits
+from anynode_verifier.status import accepted_samples, audits
 
 JOBS_MAX = 32
 """Of the newest jobs only: a verifier that runs for years must not fill its operator's database."""
@@ -51,6 +51,7 @@ def job_metrics(runs: list[JobRun], now: float) -> Iterable[Metric]:
     alive, members = gauge("members_alive", "Members heard of lately."), gauge("members", "Members of this round.")
     loss, last = gauge("validation_loss", "Of the newest state."), gauge("last_round_seconds", "The last whole round.")
     lasted = SummaryMetricFamily("anynode_job_round_seconds", "From open to close.", labels=["job"])
+    accepted = counter("samples_accepted", "Samples with an accepting verdict.")
     sealed, steps = counter("samples_committed", "Samples sealed."), counter("steps", "Steps of the state.")
     audited = counter("audits", "Judged commitments.", "outcome")
     forks = counter("state_forks", "States that differed from the coordinator's.")
@@ -71,8 +72,9 @@ def job_metrics(runs: list[JobRun], now: float) -> Iterable[Metric]:
         found = [record.body for record in bodies]
         seals = [body for body in found if isinstance(body, Seal)]
         sealed.add_metric([job], sum(item.samples for body in seals for item in body.commitments))
+        accepted.add_metric([job], accepted_samples(bodies))
         steps.add_metric([job], sum(body.steps for body in found if isinstance(body, Result)))
         for outcome, count in audits(bodies).items():
             audited.add_metric([job, outcome], count)
         forks.add_metric([job], sum(len(body.forks) for body in found if isinstance(body, Close)))
-    return (round_, phase, alive, members, loss, last, lasted, sealed, steps, audited, forks)
+    return (round_, phase, alive, members, loss, last, lasted, sealed, accepted, steps, audited, forks)

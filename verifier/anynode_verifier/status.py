@@ -92,6 +92,15 @@ def last_verdicts(bodies: list[Record]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def accepted_samples(bodies: list[Record]) -> int:
+    """Samples of the commitments whose verdict is to accept them."""
+    total = 0
+    for round_ in judged_rounds(bodies):
+        accepted = {item.slot for item in round_.verdict.judged if item.accepted}
+        total += sum(item.samples for item in round_.seal.commitments if item.slot in accepted)
+    return total
+
+
 def dropped(conduct: Conduct) -> list[dict[str, Any]]:
     """The peers from which nothing is taken for now, and why."""
     return [

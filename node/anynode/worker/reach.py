@@ -31,6 +31,16 @@ class Reach:
         local = all("/127." in address or "/ip6/::1/" in address for address in initial_peers)
         return LOOPBACK if local else EVERYWHERE
 
+    def on_this_machine(self, initial_peers: Iterable[str]) -> bool:
+        return self.listen_host(initial_peers) == LOOPBACK
+
+    def may_reduce(self, way: Way, initial_peers: Iterable[str]) -> bool:
+        """Whether others can hand this node chunks. Through a relay they cannot: hivemind's daemon ends a relayed
+        connection after 128 KiB, less than a chunk. Where the initial peers have private addresses, so may this."""
+        if self.client_only:
+            return False
+        return way is Way.DIRECT or not any(is_public(address) for address in initial_peers)
+
     def daemon_settings(self) -> DaemonSettings:
         if self.client_only:
             return DaemonSettings(listens=False, dht_mode="client", relay_service=False)
@@ -48,7 +58,10 @@ def way_in_words(way: Way, addresses: Iterable[str], port: int) -> str:
             return f"others reach this node at {own}"
         case Way.RELAY:
             relay = next(address for address in found if "/p2p-circuit" in address).partition("/p2p-circuit")[0]
-            return f"others reach this node through the relay {relay}"
+            return (
+                f"others reach this node through the relay {relay}, which carries no chunks, so it reduces nothing;"
+                " forward a port (--port and --announce) or allow UPnP to earn that share too"
+            )
         case Way.NONE:
             return "client only: this node opens no port; it calls others, reduces nothing and forgoes that share"
         case Way.LOCAL:

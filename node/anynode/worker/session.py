@@ -28,7 +28,7 @@ from anynode.watch.logs import enter_job, name_job
 from anynode.worker.directory import directory_rules, find_coordinator
 from anynode.worker.home import JobHome, NodeHome
 from anynode.worker.link import CoordinatorLink
-from anynode.worker.reach import LOOPBACK, Reach, way_in_words
+from anynode.worker.reach import Reach, way_in_words
 from anynode.worker.worker import Notice, Notify, Worker
 from anynode_contracts.errors import RefusedError, UnreachableError, UserError
 from anynode_contracts.files import write_aside
@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 REGISTRATION_LIFE_S = 30 * 86_400
 REGISTRATION_PAUSE_S = 5.0
-WAY_IN_EVERY_S = 5.0
-WAY_IN_PATIENCE_S = 60.0  # what finding out about the router and reserving a relay may take
+WAY_IN_EVERY_S = 3.0
+WAY_IN_PATIENCE_S = 40.0  # what finding out about the router and reserving a relay may take
 JOB_FILE_BYTES_MAX = 64 << 30
 
 
@@ -94,7 +94,6 @@ class Session:
             say=lambda text: self._say("start", text),
         )
         self.activity.traffic, self.activity.conduct = peer.traffic, peer.conduct
-        self.activity.reduces = not self.reach.client_only
         peer.conduct.on_drop = self._on_drop
         async with peer:
             self._say("start", "looking for the coordinator")
@@ -105,10 +104,11 @@ class Session:
                 SigningDomain(self.network.chain_id, self.network.registry),
                 self.account,
             )
+            settled = asyncio.Event()
             registering = asyncio.create_task(self._register(link))
-            taking_part = asyncio.create_task(self._take_part(peer, link, home))
+            taking_part = asyncio.create_task(self._take_part(peer, link, home, settled))
             watching = asyncio.create_task(peer.watch())
-            looking = asyncio.create_task(self._watch_way_in(peer))
+            looking = asyncio.create_task(self._watch_way_in(peer, settled))
             try:
                 await asyncio.wait({taking_part, watching}, return_when=asyncio.FIRST_COMPLETED)
                 return await (taking_part if taking_part.done() else watching)
@@ -117,7 +117,7 @@ class Session:
                     task.cancel()
                 await asyncio.gather(registering, taking_part, watching, looking, return_exceptions=True)
 
-    async def _take_part(self, peer: Peer, link: CoordinatorLink, home: NodeHome) -> Ending:
+    async def _take_part(self, peer: Peer, link: CoordinatorLink, home: NodeHome, settled: asyncio.Event) -> Ending:
         job = await self._choose(link)
         name_job(job.job_id)
         self.activity.job = job.job_id
@@ -128,6 +128,7 @@ class Session:
         limits = Limits(memory_limit_bytes=self.memory_limit_bytes, steps_per_s_max=self.steps_per_s_max)
         settings = TrainerSettings(log_path=place.log_path, limits=limits)
         trainers = TrainerKeeper(home.store.folder, place.files, settings)
+        await settled.wait()
         worker = Worker(
             job=job,
             home=place,
@@ -193,17 +194,20 @@ class Session:
                     raise
                 log.info("fetching %s goes on after %d bytes: %s", name, arrived, error)
 
-    async def _watch_way_in(self, peer: Peer) -> None:
-        """Tell how others reach this node, whenever that changes. Nothing to tell of a network on this machine."""
-        if self.reach.listen_host(self.network.initial_peers) == LOOPBACK and not self.reach.client_only:
-            return
-        told, started_s = None, time.monotonic()
+    async def _watch_way_in(self, peer: Peer, settled: asyncio.Event) -> None:
+        """Tell how others reach this node, whenever that changes, and set ``settled`` once it is known whether it may
+        reduce. Nothing to tell of a network on this machine."""
+        initial, told, started_s = self.network.initial_peers, None, time.monotonic()
+        silent = self.reach.on_this_machine(initial) and not self.reach.client_only
         while True:
             way = self.activity.way_in = await peer.way_in()
-            settled = way is not Way.LOCAL or time.monotonic() - started_s > WAY_IN_PATIENCE_S
-            if settled and way is not told:
+            self.activity.reduces = self.reach.may_reduce(way, initial)
+            patient = time.monotonic() - started_s < WAY_IN_PATIENCE_S
+            if way is not Way.LOCAL or self.activity.reduces or not patient:
+                settled.set()
+                if way is not told and not silent:
+                    self._say("reach", way_in_words(way, peer.addresses, self.reach.port))
                 told = way
-                self._say("reach", way_in_words(way, peer.addresses, self.reach.port))
             await asyncio.sleep(WAY_IN_EVERY_S)
 
     def _on_drop(self, drop: Dropped) -> None:

@@ -1,0 +1,125 @@
+"""Watching a swarm as operators do: metrics of real processes, JSON logs without secrets, status again and again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from eth_account import Account
+from prometheus_client.parser import text_string_to_metric_families
+from small_network import NETWORK, VERIFIER_READY, VERIFIER_RUN, SmallNetwork
+
+WORKER = "worker"
+SERVED = "Metrics are at "
+
+
+@pytest.fixture(scope="module")
+def swarm(network: SmallNetwork) -> SmallNetwork:
+    """A verifier and a worker, both with metrics and JSON logs, some rounds into a job."""
+    network.wallet(WORKER)
+    processes = network.processes
+    processes.start("verifier", *VERIFIER_RUN, "--metrics-port", "0", "--log-format", "json")
+    network.until("the verifier", lambda: VERIFIER_READY in processes.log("verifier"), "verifier")
+    network.submit(network.job_file("watched", rounds=200, inner_steps=20, budget="100"))
+    network.start_worker(WORKER, "--metrics-port", "0", "--log-format", "json")
+    network.until("two rounds", lambda: network.job()["round"] >= 2, "verifier", WORKER)
+    return network
+
+
+def metrics(network: SmallNetwork, name: str) -> dict[str, float]:
+    """All samples of a process: name and labels' values, joined."""
+    url = network.processes.log(name).partition(SERVED)[2].splitlines()[0]
+    text = httpx.get(url, timeout=30.0).text
+    return {
+        " ".join((sample.name, *sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_worker_has_metrics(swarm: SmallNetwork) -> None:
+    seen = metrics(swarm, WORKER)
+    assert seen["anynode_member_steps_total"] > 20
+    assert seen["anynode_member_samples_committed_total"] >= 80
+    assert seen["anynode_member_steps_per_second"] > 0 and 0 < seen["anynode_member_utilisation"] <= 1
+    assert seen["anynode_member_round_seconds_count"] >= 2
+    assert seen["anynode_member_chunks_reduced_total"] >= 2
+    assert seen["anynode_peer_bytes_total received blob"] > 10_000  # the job's files
+    assert seen["anynode_peer_bytes_total sent round"] > 0
+    assert seen["anynode_peers_dropped"] == 0
+    assert sum(value for name, value in seen.items() if name.startswith("anynode_member_phase ")) == 1
+    assert len(seen) < 80
+
+
+def test_a_verifier_has_metrics(swarm: SmallNetwork) -> None:
+    seen, job = metrics(swarm, "verifier"), swarm.job()["job_id"][:16]
+    assert seen[f"anynode_job_round {job}"] >= 2
+    assert seen[f"anynode_job_members_alive {job}"] == 1
+    assert seen[f"anynode_job_samples_committed_total {job}"] >= 160
+    assert seen[f"anynode_job_samples_accepted_total {job}"] >= 80
+    assert seen[f"anynode_job_audits_total {job} rejected"] == 0
+    assert 0 < seen[f"anynode_job_validation_loss {job}"] < 10
+    assert seen["anynode_peer_bytes_total sent blob"] > 10_000
+
+
+def test_logs_are_json_with_job_and_round_and_hold_no_secret(swarm: SmallNetwork) -> None:
+    data = swarm.home / "home" / "data"
+    password = (swarm.home / "password").read_text().strip()
+    keys = [
+        bytes(Account.decrypt(json.loads(path.read_text()), password)).hex()
+        for path in (data / "wallets").glob("*.json")
+    ]
+    assert len(keys) >= 3
+    logs = [*data.rglob("node.log"), *data.rglob("verifier.log")]
+    assert len(logs) == 2
+    for path in logs:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+        assert any(line.get("job") == swarm.job()["job_id"] for line in lines), path
+    assert any("round" in json.loads(line) for line in logs[0].read_text().splitlines())
+    for path in (*logs, *data.rglob("*.log"), *swarm.home.glob("*.log")):
+        text = path.read_text(errors="replace")
+        assert password not in text and not any(key in text for key in keys), path
+
+
+def test_status_watch_without_a_terminal_prints_again_and_ends_with_ctrl_c(swarm: SmallNetwork) -> None:
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "anynode", "status", "--network", NETWORK, "--watch", "--every", "0.5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(swarm.processes._environment),
+    )
+    assert watching.stdout is not None
+    seen: list[str] = []
+    while sum("Network small" in line for line in seen) < 3:
+        line = watching.stdout.readline()
+        assert line, seen
+        seen.append(line)
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=30)
+    assert watching.returncode == 130 and err == ""
+    shown = "".join(seen)
+    assert "20 steps" in shown and "proven" in shown
+    assert "accepted: " in shown and "validation loss" in shown
+
+
+def test_who_sends_rubbish_to_the_verifier_is_named_in_status_and_metrics(swarm: SmallNetwork, tmp_path: Path) -> None:
+    program = (str(Path(__file__).parent / "programs" / "rude_peer.py"),)
+    (address,) = swarm.facts["initial_peers"]
+    swarm.start_program("rude", "dropped", program, str(tmp_path), NETWORK, address)
+    peer_id = swarm.processes.log("rude").split()[0]
+    swarm.processes.stop("rude")
+    (drop,) = swarm.status()["dropped"]
+    assert drop["peer"] == peer_id and drop["offence"] == "a malformed message" and 0 < drop["left_s"] <= 600
+    assert f"peer …{peer_id[-8:]} is dropped" in swarm.processes.log("verifier")
+    seen = metrics(swarm, "verifier")
+    assert (seen["anynode_peers_dropped"], seen["anynode_peer_drops_total"]) == (1, 1)
+    assert peer_id in "".join(path.read_text() for path in (swarm.home / "home").rglob("verifier.log"))
+    told = swarm.processes.attempt("status", "--network", NETWORK)
+    assert f"Peer …{peer_id[-8:]} is dropped for" in told.out

@@ -26,6 +26,7 @@ from anynode.wallet import keystore
 from anynode_contracts.errors import RefusedError, UserError
 
 if TYPE_CHECKING:
+    from anynode.device.hardware import Device, Precision
     from anynode.watch.logs import LogFormat
     from anynode.worker.session import Ending, Session
 
@@ -66,6 +67,20 @@ if TYPE_CHECKING:
     "--memory-gib", type=click.IntRange(min=1), default=16, show_default=True, help="Limit of training's memory."
 )
 @click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to train. Work of another hardware class than the verifier's is not admitted.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the inner steps; auto takes bfloat16 where the card has it.",
+)
+@click.option(
     "--steps-per-s-max",
     type=click.FloatRange(min=0, min_open=True),
     metavar="RATE",
@@ -89,6 +104,8 @@ def join(
     client_only: bool,
     folder: Path | None,
     memory_gib: int,
+    device: Device,
+    precision: Precision,
     steps_per_s_max: float | None,
     metrics_port: int | None,
     metrics_host: str,
@@ -132,6 +149,8 @@ def join(
         job_id=job_id,
         reach=Reach(host, port, announce, relays, upnp, client_only),
         memory_limit_bytes=memory_gib << 30,
+        device=device,
+        precision=precision,
         steps_per_s_max=steps_per_s_max,
         notify=screen.notify,
         activity=activity,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
+from anynode.device.hardware import Device, Precision
 from anynode.jobs.job import Job
 from anynode.jobs.resolve import FILE_KIND, materialise
 from anynode.rounds.messages import Leave
@@ -66,6 +67,8 @@ class Session:
     job_id: str | None
     reach: Reach
     memory_limit_bytes: int
+    device: Device
+    precision: Precision
     steps_per_s_max: float | None
     notify: Notify
     activity: Activity
@@ -125,7 +128,12 @@ class Session:
         self._say("job", f"job {job.name} ({job.job_id[:16]}…): {job.model.parameters} parameters")
         await self._fetch_files(peer, link, job, home, place)
         self._say("load", "loading the model")
-        limits = Limits(memory_limit_bytes=self.memory_limit_bytes, steps_per_s_max=self.steps_per_s_max)
+        limits = Limits(
+            memory_limit_bytes=self.memory_limit_bytes,
+            steps_per_s_max=self.steps_per_s_max,
+            device=self.device,
+            precision=self.precision,
+        )
         settings = TrainerSettings(log_path=place.log_path, limits=limits)
         trainers = TrainerKeeper(home.store.folder, place.files, settings)
         await settled.wait()

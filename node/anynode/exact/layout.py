@@ -16,10 +16,8 @@ from anynode_contracts.errors import invariant
 EXCHANGE_VALUES = 262_144
 """Values of one exchange chunk; the last chunk of a section is shorter."""
 
-Section = Literal["delta", "m", "v"]
-"""What a chunk holds: the pseudo-gradient per step, the first moment, or the square root of the second
-moment.
-"""
+Section = Literal["delta", "v"]
+"""What a chunk holds: the pseudo-gradient per step, or the square root of the second moment."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,8 @@ class ChunkSpec:
 
 
 def chunk_specs(n_params: int, refresh: bool) -> list[ChunkSpec]:
-    """The chunks of an update in order: all of "delta", then on refresh rounds all of "m" and all of "v"."""
-    sections: tuple[Section, ...] = ("delta", "m", "v") if refresh else ("delta",)
+    """The chunks of an update in order: all of "delta", then on refresh rounds all of "v"."""
+    sections: tuple[Section, ...] = ("delta", "v") if refresh else ("delta",)
     pieces = [
         (section, start, min(EXCHANGE_VALUES, n_params - start))
         for section in sections

@@ -86,8 +86,6 @@ def _apply_chunk(state: State, spec: ChunkSpec, values: Tensor, rules: OuterRule
             learning_rate=rules.learning_rate,
             decay=rules.momentum,
         )
-    elif spec.section == "m":
-        state.m[here] = values
     else:
         state.v[here] = values * values
 

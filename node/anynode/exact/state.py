@@ -1,8 +1,9 @@
 """The exact state S_r: what every peer holds, bit for bit, when round r opens.
 
 Canonical bytes: four vectors of float32, little endian, tensors in name order: parameters, outer momentum
-and, once published, the first and second Adam moments m and v. Each vector is cut by itself into chunks of 1
-MiB, so that the moments of a round that does not refresh them are the same chunks as before. ``state_root``
+and, once there are any, the first and second Adam moments m and v. Only gradient mode keeps a first moment; elsewhere
+m is zero, and costs one chunk. Each vector is cut by itself into chunks of 1 MiB, so that the moments of a round that
+does not refresh them are the same chunks as before. ``state_root``
 is the root of the manifest (kind "state") whose header names everything else.
 """
 

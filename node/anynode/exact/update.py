@@ -2,7 +2,7 @@
 
 The manifest has kind "update", one chunk per ``ChunkSpec`` in order (see ``quantise`` for the bytes of a
 chunk), and the integers that place it as ``meta``. The "delta" section is (S_r - trained parameters) / steps,
-"m" and "v" the inner optimizer's first moment and the square root of its second. In gradient mode "delta" is the mean
+"v" the square root of the inner optimizer's second moment. In gradient mode "delta" is the mean
 gradient of the worker's samples.
 """
 
@@ -31,7 +31,6 @@ class Trained:
 
     start: Tensor
     params: Tensor
-    m: Tensor
     v: Tensor
     steps: int
     samples: int
@@ -43,8 +42,6 @@ class Trained:
     def section(self, spec: ChunkSpec) -> Tensor:
         """The values of one chunk."""
         here = slice(spec.start, spec.start + spec.count)
-        if spec.section == "m":
-            return self.m[here]
         if spec.section == "v":
             return torch.sqrt(self.v[here])
         moved = self.start[here] - self.params[here]
@@ -65,13 +62,13 @@ class MeanGradient:
 
     def section(self, spec: ChunkSpec) -> Tensor:
         """The values of one chunk."""
-        invariant(spec.section == "delta", "a gradient carries no moments")
+        invariant(spec.section == "delta", "a gradient carries no second moments")
         return self.gradient[spec.start : spec.start + spec.count]
 
 
 @dataclass(frozen=True, slots=True)
 class UpdatePlace:
-    """Which update this is: job id, round, slot, and whether it carries moments."""
+    """Which update this is: job id, round, slot, and whether it carries second moments."""
 
     job_id: str
     round: int

@@ -75,7 +75,7 @@ class Training(Settings):
     )
     rounds: int = Field(ge=1, le=1_000_000, description="rounds until the job is done")
     optimizer: Literal["adamw", "adamw-fresh", "sgd"] = Field(
-        default="adamw", description="adamw starts from published moments, the others fresh in each round"
+        default="adamw", description="adamw starts from published second moments, the others fresh in each round"
     )
     learning_rate: Number = Field(gt=0, le=10, description="peak learning rate of the inner optimizer")
     schedule: Literal["cosine", "linear", "constant"] = Field(
@@ -101,7 +101,7 @@ class Training(Settings):
     outer_lr: Number = Field(default=0.7, gt=0, le=10, description="learning rate of the outer Nesterov step")
     outer_momentum: Number = Field(default=0.9, ge=0, lt=1, description="momentum of the outer Nesterov step")
     refresh_rounds: int = Field(
-        default=4, ge=1, le=1_000, description="the published moments are renewed every so many rounds"
+        default=4, ge=1, le=1_000, description="the published second moments are renewed every so many rounds"
     )
     bits: Literal[4, 8, 16, 32] = Field(default=4, description="bits of a value on the wire; 32 = as it is")
     block: Literal[128] = Field(default=128, description="values that share one scale on the wire")
@@ -133,7 +133,7 @@ class Training(Settings):
 
     @property
     def publishes_moments(self) -> bool:
-        """Whether updates carry Adam moments in refresh rounds, for the next rounds to start from."""
+        """Whether updates carry second Adam moments in refresh rounds, for the next rounds to start from."""
         return self.optimizer == "adamw" and not self.averages_gradients
 
     @property

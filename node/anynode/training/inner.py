@@ -1,6 +1,6 @@
 """One slot's inner training, from a published state, with a trace: a pure function of state, data and job.
 
-A worker keeps nothing from round to round. It starts from the parameters and published moments of S_r, and
+A worker keeps nothing from round to round. It starts from the parameters and published second moments of S_r, and
 the learning rate follows from the step count of S_r, so that anyone who has S_r can do the same work again.
 """
 

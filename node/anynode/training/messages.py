@@ -28,8 +28,8 @@ from anynode.training.trace import TraceLeaf
 @dataclass(frozen=True, slots=True)
 class WorkSpec(Message):
     """One slot's work: ``steps`` inner steps from the state ``state_root``, each on the next ``batch_size``
-    of the data set's sample numbers ``indices``. ``refresh``: the update carries moments. ``micro_batch``: samples of
-    one forward and backward pass, 0 for as many as fit here; a replay needs those of the worker.
+    of the data set's sample numbers ``indices``. ``refresh``: the update carries second moments. ``micro_batch``:
+    samples of one forward and backward pass, 0 for as many as fit here; a replay needs those of the worker.
     """
 
     job_id: Hash

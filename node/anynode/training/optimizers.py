@@ -32,7 +32,7 @@ class FlatAdamW:
     """AdamW on float32 vectors ``params``, ``m`` and ``v`` [values] (Loshchilov and Hutter, "Decoupled Weight Decay
     Regularization", 2019).
 
-    ``seen`` is the number of steps that the moments have seen: bias correction goes on from it.
+    ``seen`` is the number of steps that ``v`` has seen: bias correction of both goes on from it.
     """
 
     def __init__(self, params: Tensor, m: Tensor, v: Tensor, seen: int, settings: Training) -> None:
@@ -87,12 +87,16 @@ class FlatSGD:
 
 
 def inner_optimizer(params: Tensor, state: State, settings: Training) -> Optimizer:
-    """The optimizer that a round starts with: what it remembers comes from the state alone."""
+    """The optimizer that a round starts with: what it remembers comes from the state alone.
+
+    AdamW goes on from the published second moment, which changes slowly, and from no first moment: one that is a few
+    rounds old drags every worker the way the model went then (`scripts/bench loss` has the figures). As bias correction
+    goes on from the state's step, the first steps of a round are short.
+    """
     if settings.optimizer == "sgd":
         return FlatSGD(params, settings)
     if settings.publishes_moments and state.has_moments:
-        m, v = (vector.to(params.device, copy=True) for vector in (state.m, state.v))
-        return FlatAdamW(params, m, v, state.step, settings)
+        return FlatAdamW(params, torch.zeros_like(params), state.v.to(params.device, copy=True), state.step, settings)
     return FlatAdamW(params, torch.zeros_like(params), torch.zeros_like(params), 0, settings)
 
 

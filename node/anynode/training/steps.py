@@ -49,9 +49,8 @@ class LocalSteps:
         return loss
 
     def outcome(self, steps: int, samples: int) -> Trained:
-        moments = self._optimizer.vectors if self._settings.publishes_moments else (torch.empty(0), torch.empty(0))
-        params, m, v = (vector.cpu() for vector in (self._params, *moments))
-        return Trained(self._state.params, params, m, v, steps=steps, samples=samples)
+        v = self._optimizer.vectors[1] if self._settings.publishes_moments else torch.empty(0)
+        return Trained(self._state.params, self._params.cpu(), v.cpu(), steps=steps, samples=samples)
 
 
 class GradientSum:

@@ -124,9 +124,9 @@ def test_layout_views_are_in_name_order_and_write_through() -> None:
 def test_exchange_chunks_cover_every_section_once() -> None:
     values = 2 * EXCHANGE_VALUES + 7
     specs = chunk_specs(values, refresh=True)
-    assert [spec.index for spec in specs] == list(range(9))
-    assert [spec.section for spec in specs] == ["delta"] * 3 + ["m"] * 3 + ["v"] * 3
-    for section in ("delta", "m", "v"):
+    assert [spec.index for spec in specs] == list(range(6))
+    assert [spec.section for spec in specs] == ["delta"] * 3 + ["v"] * 3
+    for section in ("delta", "v"):
         own = [spec for spec in specs if spec.section == section]
         assert [spec.start for spec in own] == [0, EXCHANGE_VALUES, 2 * EXCHANGE_VALUES]
         assert sum(spec.count for spec in own) == values
@@ -145,9 +145,9 @@ def payloads(refresh: bool) -> list[bytes]:
 
 def test_the_outer_step_is_nesterov() -> None:
     state, results = spread_state(), payloads(refresh=True)
-    delta, m, root_v = (
+    delta, root_v = (
         RULES.exchange.codec(section).parse(result, 700).values().double()
-        for section, result in zip(("delta", "m", "v"), results, strict=True)
+        for section, result in zip(("delta", "v"), results, strict=True)
     )
     before = spread_state()
     momentum = before.momentum.double() * 0.9 + delta
@@ -155,7 +155,6 @@ def test_the_outer_step_is_nesterov() -> None:
     after = apply_round(state, results, RULES, refresh=True, steps_advance=20, after=NextRound(4, 1_000, ((1, 2),)))
     assert torch.allclose(after.momentum.double(), momentum, rtol=1e-5, atol=1e-7)
     assert torch.allclose(after.params.double(), params, rtol=1e-5, atol=1e-6)
-    assert after.m.double().equal(m)
     assert torch.allclose(after.v.double(), root_v**2, rtol=1e-6)
     assert (after.step, after.round, after.cursor, after.returned) == (60, 4, 1_000, ((1, 2),))
 

@@ -86,7 +86,7 @@ def test_the_rate_follows_the_step_count_of_the_state() -> None:
 
 def test_an_update_names_its_place_and_carries_moments_on_refresh_rounds_only() -> None:
     state, store = initial_state(), MemoryStore()
-    for refresh, chunks in ((True, 3), (False, 1)):
+    for refresh, chunks in ((True, 2), (False, 1)):
         result = work(workload(), state, spec_of(state, 2, refresh=refresh), store.keep)
         manifest = Manifest.from_bytes(store.blobs[result.update_root], root=result.update_root, kind="update")
         assert len(manifest.chunks) == chunks

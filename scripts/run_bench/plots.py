@@ -21,6 +21,9 @@ STYLES = (
 )
 """Okabe and Ito's colours, which colour-blind people tell apart; line and marker tell them apart without colour."""
 
+METHODS = ("large-batch", "anynode", "diloco")
+"""In the order of the legend."""
+
 Point = tuple[int, int, Estimate]
 
 
@@ -32,8 +35,11 @@ def draw(found: Sequence[Line], worker_step_s: float, folder: Path, say: Say) ->
         say("no plots were drawn: matplotlib is not installed; `scripts/setup --bench` installs it")
         return
     matplotlib.use("Agg")
-    shown = [line for line in found if line.setting in COMPARED]
-    seconds = f"steps of {worker_step_s * 1e3:.1f} ms as measured, bytes at 20 Mbit/s up"
+    shown = sorted(
+        (line for line in found if line.setting in COMPARED),
+        key=lambda line: (METHODS.index(line.setting.method), line.setting.inner_steps),
+    )
+    seconds = f"steps of {worker_step_s * 1e3:.1f} ms as measured, bytes at 20 Mbit/s up and 100 down, no latency"
     plots: tuple[tuple[str, str, str, bool, Callable[[Point], float]], ...] = (
         ("loss-tokens.png", "Validation loss against tokens", "million tokens of all peers", False, _tokens),
         ("loss-bytes.png", "Validation loss against bytes sent", "MB sent by one peer", True, _bytes),
@@ -53,9 +59,9 @@ def draw(found: Sequence[Line], worker_step_s: float, folder: Path, say: Say) ->
 def _draw(  # noqa: PLR0917
     shown: Sequence[Line], title: str, label: str, logarithmic: bool, place: Callable[[Point], float], path: Path
 ) -> None:
-    from matplotlib import pyplot  # noqa: PLC0415 - only the plots need it
+    from matplotlib import pyplot, ticker  # noqa: PLC0415 - only the plots need it
 
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
     for line, (colour, dashes, marker) in zip(shown, STYLES, strict=False):
         curve = line.curve()
         across = [place(point) for point in curve]
@@ -66,6 +72,7 @@ def _draw(  # noqa: PLR0917
         axes.fill_between(across, low, high, color=colour, alpha=0.15, linewidth=0)
     if logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     _finish(axes, title, label)
     figure.savefig(path, dpi=130, metadata={"Software": None})
     pyplot.close(figure)
@@ -76,7 +83,7 @@ def _finish(axes: Any, title: str, label: str) -> None:
     axes.set_xlabel(label)
     axes.set_ylabel("validation loss (nats a byte)")
     axes.grid(True, which="major", alpha=0.3)
-    axes.legend(fontsize=9, title="mean of the seeds, band: 95 %", title_fontsize=8)
+    axes.figure.legend(loc="outside right upper", fontsize=9, title="mean of the seeds, band: 95 %", title_fontsize=8)
 
 
 def title_of(line: Line) -> str:

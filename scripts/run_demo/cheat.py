@@ -25,7 +25,7 @@ from anynode.worker.worker import Worker
 class Cheat(Worker):
     """Commits to noise instead of work."""
 
-    async def _train(self, spec: WorkSpec) -> None:
+    async def _train(self, spec: WorkSpec, time_limit_s: float) -> None:
         trainer = await self._trainers.get()
         batch = len(spec.indices) // spec.steps
         honest = await trainer.work(replace(spec, steps=1, indices=spec.indices[:batch]))

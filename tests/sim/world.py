@@ -1,4 +1,4 @@
-"""A simulated swarm: the round cores under a seeded network and clock, with loss, delay, duplication and crashes.
+"""A simulated swarm: the round cores under a seeded network and clock, with loss, delay, partitions, crashes and liars.
 
 Nothing here sleeps; time is the key of a heap. A world is a function of its seed alone.
 """
@@ -8,29 +8,58 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from blake3 import blake3
 
 from anynode.rounds import coordinator, effects, member, messages
-from anynode.rounds.records import Close, Finish, Record, Result
+from anynode.rounds.records import Close, Finish, Open, Record, Result
 
 COORDINATOR = "coordinator"
 JOB = "a" * 64
 START_ROOT = "0" * 63 + "1"
+STEP_S = (0.2, 0.6)
+"""How long an inner step takes a member: drawn once for each."""
+
+VICES = ("omits", "doubles", "withholds", "keeps silent", "rubbish", "wrong root", "replays")
+"""What a Byzantine member does beside its work: leaves out senders as a reducer; signs two results; hands its chunks to
+some only; gives no receipts; sends nonsense with huge numbers; reports another state; sends old messages again.
+"""
 
 
 @dataclass(frozen=True)
 class Weather:
-    """How bad the network is. Probabilities per message, delays in seconds."""
+    """How bad the network is. Probabilities per message, delays and times in seconds.
+
+    ``blackouts``: times at which everybody's machine goes down at once.
+    """
 
     loss: float = 0.0
     duplicate: float = 0.0
     delay_s_max: float = 0.05
     failure: float = 0.0
     crashes: int = 0
+    partitions: int = 0
+    blackouts: int = 0
     until_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a member is like. ``slow``: how many times longer its steps take."""
+
+    cheats: bool = False
+    slow: float = 1.0
+    reduces: bool = True
+    comes_at_s: float = 0.0
+    leaves_at_s: float | None = None
+    vice: str = ""
+
+    @property
+    def honest(self) -> bool:
+        return not self.cheats and not self.vice
 
 
 def digest(*parts: object) -> str:
@@ -43,50 +72,92 @@ class Peer:
 
     name: str
     state: member.State | coordinator.State
+    role: Role = field(default_factory=Role)
     up: bool = True
+    left: bool = False
     life: int = 0
-    cheats: bool = False
+    group: int = 0
+    step_s: float = 0.5
     disk: tuple[int, str] = (-1, "")
-    results: set[str] = field(default_factory=set)
+    said: list[Any] = field(default_factory=list)
+
+    @property
+    def cheats(self) -> bool:
+        return self.role.cheats
+
+
+RULES = coordinator.Rules(
+    job=JOB,
+    state_root=START_ROOT,
+    rounds=3,
+    inner_steps_min=8,
+    inner_steps_max=8,
+    newcomer_steps=2,
+    batch_size=2,
+    refresh_rounds=2,
+    chunks=2,
+    chunks_on_refresh=4,
+    audit_key=b"k" * 32,
+    members_min=1,
+    work_s=20,
+    exchange_s=10,
+    alive_s=6.0,
+)
 
 
 class World:
     """Members and a coordinator; `run` returns when the job has finished everywhere or time is up."""
 
-    def __init__(self, seed: int, members: int, rounds: int, weather: Weather, cheats: int = 0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        roles: Sequence[Role],
+        weather: Weather,
+        rules: coordinator.Rules = RULES,
+        names: Sequence[str] = (),
+    ) -> None:
         self.random = random.Random(seed)
-        self.seed, self.weather = seed, weather
+        self.seed, self.weather, self.rules = seed, weather, rules
         self.now = 0.0
         self.counter = itertools.count()
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.records: list[Record] = []
+        self.recorded_at: list[float] = []
         self.applied: dict[int, set[str]] = {}
         self.faults: list[str] = []
-        self.rules = coordinator.Rules(
-            job=JOB,
-            state_root=START_ROOT,
-            rounds=rounds,
-            inner_steps=4,
-            batch_size=2,
-            refresh_rounds=2,
-            chunks=2,
-            chunks_on_refresh=4,
-            audit_key=b"k" * 32,
-            members_min=1,
-            work_s=20,
-            exchange_s=10,
-            alive_s=6.0,
-        )
+        self.coordinator_was_down = False
+        self.witnessed = 0
+        self.caller = ""
         self.peers = {COORDINATOR: Peer(COORDINATOR, coordinator.State(self.rules))}
-        for number in range(members):
-            name = f"0x{number + 1:040x}"
-            self.peers[name] = Peer(name, self._fresh(name, (0, START_ROOT)), disk=(0, START_ROOT))
-            self.peers[name].cheats = number >= members - cheats
+        for number, role in enumerate(roles):
+            name = names[number] if names else f"0x{number + 1:040x}"
+            fresh = self._fresh(name, role, (0, START_ROOT))
+            step_s = self.random.uniform(*STEP_S) * role.slow
+            self.peers[name] = Peer(name, fresh, role, disk=(0, START_ROOT), step_s=step_s)
+        self._plan_events()
+
+    @property
+    def members(self) -> list[Peer]:
+        return [peer for peer in self.peers.values() if peer.name != COORDINATOR]
+
+    def _plan_events(self) -> None:
+        """Put into the queue what will befall everybody."""
         for peer in self.peers.values():
-            self._tick(peer, peer.life)
-        honest = [peer for peer in self.peers.values() if not peer.cheats]
+            if peer.role.comes_at_s:
+                peer.up = False
+                self._at(peer.role.comes_at_s, lambda peer=peer: self._come(peer))
+            else:
+                self._tick(peer, peer.life)
+            if peer.role.leaves_at_s is not None:
+                self._at(peer.role.leaves_at_s, lambda peer=peer: self._leave(peer))
+        honest = [peer for peer in self.peers.values() if not peer.role.comes_at_s and peer.role.honest]
+        weather = self.weather
         for _ in range(weather.crashes):
             self._at(self.random.uniform(0.5, weather.until_s), lambda: self._crash(self.random.choice(honest)))
+        for _ in range(weather.blackouts):
+            self._at(self.random.uniform(0.5, weather.until_s), lambda: [self._crash(peer) for peer in self._running()])
+        for _ in range(weather.partitions):
+            self._at(self.random.uniform(0.5, weather.until_s), self._split)
 
     # ------------------------------------------------------------ time
 
@@ -96,41 +167,58 @@ class World:
             action()
 
     def finished(self) -> bool:
-        """Every honest member knows that the job is over and holds its last state; all verdicts are in."""
-        last = self.records[-1] if self.records else None
-        if last is None or not any(isinstance(record.body, Finish) for record in self.records[-20:]):
-            return False
+        """Every honest member that stays knows that the job is over and holds its last state; all verdicts are in."""
         centre = self.peers[COORDINATOR].state
         assert isinstance(centre, coordinator.State)
-        members = [peer for peer in self.peers.values() if isinstance(peer.state, member.State) and not peer.cheats]
-        return not centre.audits and all(
-            isinstance(peer.state, member.State) and peer.state.finished and peer.disk[0] == self.rules.rounds
-            for peer in members
+        if centre.phase is not coordinator.Phase.FINISHED or centre.audits:
+            return False
+        staying = [peer for peer in self.members if peer.role.honest and not peer.left]
+        return all(
+            isinstance(peer.state, member.State) and peer.state.finished and peer.disk[0] == centre.round
+            for peer in staying
         )
 
-    def _at(self, delay_s: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self.queue, (self.now + delay_s, next(self.counter), action))
+    def _at(self, delay_s: float, action: Callable[[], object]) -> None:
+        heapq.heappush(self.queue, (self.now + delay_s, next(self.counter), action))  # type: ignore[arg-type]
 
     def _tick(self, peer: Peer, life: int) -> None:
         if peer.life == life:
             if peer.up:
                 self._feed(peer, messages.Tick())
+                self._misbehave(peer)
             self._at(1.0, lambda: self._tick(peer, life))
 
-    # ------------------------------------------------------------ processes
+    # ------------------------------------------------------------ processes and the network between them
 
-    def _fresh(self, name: str, disk: tuple[int, str]) -> member.State:
-        me = member.Self(JOB, name, "peer", "class", "1")
+    def _fresh(self, name: str, role: Role, disk: tuple[int, str]) -> member.State:
+        me = member.Self(self.rules.job, name, "peer", "class", "1", role.reduces)
         return member.State(me, held_round=disk[0], held_root=disk[1])
 
+    def _running(self) -> list[Peer]:
+        return [peer for peer in self.peers.values() if peer.up and not peer.left]
+
+    def _come(self, peer: Peer) -> None:
+        peer.up = True
+        self._tick(peer, peer.life)
+
+    def _leave(self, peer: Peer) -> None:
+        """It says good-bye, which may be lost, and is gone for good."""
+        if peer.up:
+            self._send(peer.name, COORDINATOR, messages.Leave("leave", peer.name))
+        peer.up, peer.left = False, True
+        peer.life += 1
+
     def _crash(self, peer: Peer) -> None:
+        if peer.left:
+            return
+        self.coordinator_was_down |= peer.name == COORDINATOR
         peer.up = False
         peer.life += 1
         life = peer.life
         self._at(self.random.uniform(0.5, 30.0), lambda: self._restart(peer, life))
 
     def _restart(self, peer: Peer, life: int) -> None:
-        if peer.life != life:
+        if peer.life != life or peer.left:
             return
         if peer.name == COORDINATOR:
             peer.state = coordinator.restore(self.rules, self.records, self.now)
@@ -138,9 +226,22 @@ class World:
             # It has kept the records that it knew, and the state that it had saved.
             assert isinstance(peer.state, member.State)
             kept = self.records[: peer.state.height]
-            peer.state = member.restore(self._fresh(peer.name, peer.disk), kept, self.now)
+            peer.state = member.restore(self._fresh(peer.name, peer.role, peer.disk), kept, self.now)
         peer.up = True
         self._tick(peer, life)
+
+    def _split(self) -> None:
+        """The network falls into two parts for a while."""
+        for peer in self.peers.values():
+            peer.group = self.random.randint(0, 1)
+        self._at(self.random.uniform(2.0, 25.0), self._heal)
+
+    def _heal(self) -> None:
+        for peer in self.peers.values():
+            peer.group = 0
+
+    def _apart(self, name: str, other: str) -> bool:
+        return self.peers[name].group != self.peers[other].group
 
     def _feed(self, peer: Peer, message: object) -> None:
         if not peer.up:
@@ -157,16 +258,38 @@ class World:
         life = peer.life
         self._at(delay_s, lambda: self._feed(peer, message) if peer.life == life else None)
 
-    def _send(self, to: str, message: object) -> None:
+    def _send(self, sender: str, to: str, message: object) -> None:
         calm = self.now > self.weather.until_s
         copies = 1 if calm or self.random.random() >= self.weather.duplicate else 2
         for _ in range(copies):
             if calm or self.random.random() >= self.weather.loss:
                 self._at(
-                    self.random.uniform(0.001, self.weather.delay_s_max), lambda: self._feed(self.peers[to], message)
+                    self.random.uniform(0.001, self.weather.delay_s_max), lambda: self._arrive(sender, to, message)
                 )
 
+    def _arrive(self, sender: str, to: str, message: object) -> None:
+        if self._apart(sender, to):
+            return
+        peer = self.peers[to]
+        if isinstance(message, messages.Delivery) and not self._is_genuine(peer, message):
+            return
+        self.caller = sender
+        self._feed(peer, message)
+
+    def _is_genuine(self, peer: Peer, delivery: messages.Delivery) -> bool:
+        """What the shell checks before its core hears of a delivery: the seal is here, the chunks are those sealed."""
+        state = peer.state
+        if not isinstance(state, member.State) or state.open is None or state.seal is None:
+            return False
+        roots = {item.slot: item.update_root for item in state.seal.commitments}
+        genuine = tuple(digest(roots.get(delivery.slot), chunk) for chunk in delivery.chunks)
+        return delivery.round == state.open.round and genuine == delivery.payloads
+
     # ------------------------------------------------------------ effects
+
+    def sign(self, name: str, message: Any) -> Any:
+        """The message as ``name`` signs it. Here nothing is signed: the cores trust who is named."""
+        return message
 
     def _fails(self) -> bool:
         return self.now <= self.weather.until_s and self.random.random() < self.weather.failure
@@ -175,39 +298,25 @@ class World:
         delay_s = self.random.uniform(0.01, 1.0)
         match effect:
             case effects.Send():
-                self._send(COORDINATOR, effect.message)
+                self._say(peer, effect.message)
             case effects.Answer():
-                self._send(effect.node, effect.message)
+                self._send(COORDINATOR, effect.node, effect.message)
             case effects.Append():
-                self.records.append(effect.record)
-                for name in self.peers:
-                    if name != COORDINATOR:
-                        self._send(name, messages.RecordsArrived((effect.record,)))
+                self._append(effect.record)
             case effects.SendRecords():
-                self._send(effect.node, messages.RecordsArrived(tuple(self.records[effect.height :])))
+                self._send(COORDINATOR, effect.node, messages.RecordsArrived(tuple(self.records[effect.height :])))
             case effects.GetBeacon():
                 self._later(peer, delay_s, messages.Beacon(effect.round, digest("block", self.now), 7))
             case effects.StartWork():
-                slow_s = self.random.uniform(1.0, 8.0)
-                root = digest("update", effect.open.state_root, effect.slot, peer.cheats)
-                work = messages.WorkDone(
-                    effect.open.round, effect.open.state_root, 4, 8, 2, root, digest("trace", root)
-                )
-                self._later(peer, slow_s, messages.Failed(f"work {work.round}") if self._fails() else work)
+                self._work(peer, effect)
             case effects.Deliver():
                 self._deliver(peer, effect)
             case effects.Acknowledge():
-                d = effect.delivery
-                receipt = messages.DeliveryReceipt(
-                    "delivery_receipt", peer.name, d.round, d.attempt, d.slot, d.reducer, d.chunks, d.payloads
-                )
-                self._send(d.node, receipt)
+                self._acknowledge(peer, effect.delivery)
             case effects.Reduce():
                 updates = [c.update_root for c in effect.seal.commitments if c.slot in effect.senders]
                 result = digest("reduced", effect.chunk, updates)
-                peer.results.add(result)
-                done = messages.Reduced(effect.open.round, effect.chunk, effect.senders, result)
-                self._later(peer, delay_s, done)
+                self._later(peer, delay_s, messages.Reduced(effect.open.round, effect.chunk, effect.senders, result))
             case effects.FetchResult():
                 self._fetch_result(peer, effect, delay_s)
             case effects.Apply():
@@ -220,30 +329,71 @@ class World:
                 words = "equal" if honest else "differs in segment 0"
                 self._later(peer, delay_s, messages.Replayed(effect.open.round, effect.slot, honest, words))
             case effects.DrawAudits():
-                drawn = tuple(slot for slot in effect.candidates if self.random.random() < 0.3)
-                self._later(peer, delay_s * 3, messages.Drawn(effect.open.round, "d" * 64, "0x", drawn))
+                self._later(peer, delay_s * 3, self._draw(effect))
             case effects.Fault():
-                self.faults.append(effect.sentence)
+                if peer.role.honest:
+                    self.faults.append(effect.sentence)
             case effects.StopWork():
                 pass
+
+    def _append(self, record: Record) -> None:
+        self.records.append(record)
+        self.recorded_at.append(self.now)
+        for peer in self.members:
+            if peer.role.reduces:  # nobody can reach the others: they ask
+                self._send(COORDINATOR, peer.name, messages.RecordsArrived((record,)))
+
+    def _draw(self, effect: effects.DrawAudits) -> messages.Drawn:
+        drawn = tuple(slot for slot in effect.candidates if self.random.random() < 0.3)
+        return messages.Drawn(effect.open.round, "d" * 64, "0x", drawn)
+
+    def _work(self, peer: Peer, effect: effects.StartWork) -> None:
+        """A prefix of the quota when time is short."""
+        quota = effect.open.members[effect.slot].quota_steps
+        steps = max(1, min(quota, int(effect.time_limit_s / peer.step_s)))
+        root = digest("update", effect.open.state_root, effect.slot, steps, peer.cheats)
+        work = messages.WorkDone(
+            round=effect.open.round,
+            state_root=effect.open.state_root,
+            steps=steps,
+            samples=steps * self.rules.batch_size,
+            micro_batch=2,
+            update_root=root,
+            trace_root=digest("trace", root),
+        )
+        failed = messages.Failed(f"work {work.round}")
+        self._later(peer, steps * peer.step_s, failed if self._fails() else work)
 
     def _deliver(self, peer: Peer, effect: effects.Deliver) -> None:
         state = peer.state
         assert isinstance(state, member.State)
         if state.open is None:
             return
-        to = state.open.members[effect.to_slot].node
+        to = state.open.members[effect.to_slot]
+        assert to.reduces, "chunks for a member that nobody can reach"
         payloads = tuple(digest(effect.update_root, chunk) for chunk in effect.chunks)
+        sender = state.open.members[effect.slot].node
         header = messages.Delivery(
-            "delivery", peer.name, effect.round, effect.attempt, effect.slot, effect.for_slot, effect.chunks, payloads
+            "delivery", sender, effect.round, effect.attempt, effect.slot, effect.for_slot, effect.chunks, payloads
         )
-        self._send(to, header)
+        if peer.role.vice != "withholds" or self.random.random() < 0.5:
+            self._send(peer.name, to.node, header)
+        self.witnessed += effect.slot != state.slot
         # The shell's call times out when no receipt comes back; the core then asks again.
         self._later(peer, 2.0, messages.Failed(member.delivery_key(effect)))
 
+    def _acknowledge(self, peer: Peer, delivery: messages.Delivery) -> None:
+        d = delivery
+        receipt = messages.DeliveryReceipt(
+            "delivery_receipt", peer.name, d.round, d.attempt, d.slot, d.reducer, d.chunks, d.payloads
+        )
+        if peer.role.vice == "keeps silent" and d.node != peer.name:
+            return
+        self._send(peer.name, self.caller, receipt)
+
     def _fetch_result(self, peer: Peer, effect: effects.FetchResult, delay_s: float) -> None:
         done = effect.done
-        if self._fails() or not self.peers[done.node].up:
+        if self._fails() or not self.peers[done.node].up or self._apart(peer.name, done.node):
             self._later(peer, delay_s, messages.Failed(coordinator.fetch_key(done)))
         else:
             self._later(peer, delay_s, messages.ResultFetched(done))
@@ -268,10 +418,62 @@ class World:
                 peer.disk = (round_, root)
             self._feed(peer, message)
 
-        if self._fails():
+        if self._fails() or self._apart(peer.name, COORDINATOR):
             self._later(peer, delay_s, messages.Failed(key))
         else:
             self._at(delay_s, land)
+
+    # ------------------------------------------------------------ lies
+
+    def _say(self, peer: Peer, message: Any) -> None:
+        """Send to the coordinator what the core says, or what a liar makes of it."""
+        vice = peer.role.vice
+        if vice == "omits" and isinstance(message, messages.ChunkDone):
+            averages = tuple(
+                replace(item, senders=item.senders[1:] or item.senders, result=digest(item.result, "without"))
+                for item in message.averages
+            )
+            message = replace(message, averages=averages)
+        if vice == "wrong root" and isinstance(message, messages.StateReport):
+            message = replace(message, state_root=digest("another"))
+        if vice == "replays":
+            peer.said.append(message)
+        self._send(peer.name, COORDINATOR, self.sign(peer.name, message))
+        if vice == "doubles" and isinstance(message, messages.ChunkDone):
+            averages = tuple(replace(item, result=digest(item.result, "other")) for item in message.averages)
+            self._send(peer.name, COORDINATOR, self.sign(peer.name, replace(message, averages=averages)))
+
+    def _misbehave(self, peer: Peer) -> None:
+        state = peer.state
+        if not isinstance(state, member.State):
+            return
+        if peer.role.vice == "replays" and peer.said:
+            self._send(peer.name, COORDINATOR, self.sign(peer.name, self.random.choice(peer.said)))
+        if peer.role.vice == "rubbish" and state.open is not None:
+            for message in self._rubbish(peer, state.open):
+                self._send(peer.name, COORDINATOR, self.sign(peer.name, message))
+            other = self.random.choice(state.open.members)
+            chunk = self.random.choice((0, 3, 1 << 20))
+            slot = self.random.choice((0, other.slot, 100_000))
+            header = messages.Delivery(
+                "delivery", peer.name, state.open.round, 1000, slot, other.slot, (chunk,), ("f" * 64,)
+            )
+            self._send(peer.name, other.node, header)
+
+    def _rubbish(self, peer: Peer, opened: Open) -> list[Any]:
+        round_, slot = self.random.choice((opened.round, 2**48)), self.random.choice((0, 1, 100_000))
+        return [
+            messages.Commitment(
+                "commitment", peer.name, round_, slot, 10**6, 2**40, 1, "f" * 64, "e" * 64, "class", "1", 2**62
+            ),
+            messages.ChunkDone(
+                "chunk_done", peer.name, round_, 1000, slot, (messages.Average(1 << 20, (100_000,), "d" * 64),)
+            ),
+            messages.DeliveryReceipt(
+                "delivery_receipt", peer.name, round_, 0, slot, 100_000, (0, 1 << 20), ("c" * 64, "b" * 64)
+            ),
+            messages.Sync("sync", peer.name, 2**48, 2**48),
+        ]
 
 
 def closes(world: World) -> list[Close]:
@@ -280,3 +482,11 @@ def closes(world: World) -> list[Close]:
 
 def results(world: World) -> list[Result]:
     return [record.body for record in world.records if isinstance(record.body, Result)]
+
+
+def opens(world: World) -> dict[int, Open]:
+    return {record.body.round: record.body for record in world.records if isinstance(record.body, Open)}
+
+
+def ends(world: World) -> list[Finish]:
+    return [record.body for record in world.records if isinstance(record.body, Finish)]

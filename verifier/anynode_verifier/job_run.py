@@ -35,9 +35,9 @@ from anynode.rounds.messages import (
     ChunkDone,
     Commitment,
     CoordinatorMessage,
+    DeliveryReceipt,
     Drawn,
     Join,
-    Leave,
     Receipt,
     Refused,
     ResultFetched,
@@ -164,7 +164,7 @@ class JobRun:
                     answer = replace(answer, signature=signature)
         return wire.encode_answer(wire.CoordinatorAnswer(answer, records))
 
-    def _authenticate(self, peer_id: str, message: Join | Sync | Commitment | ChunkDone | StateReport | Leave) -> None:
+    def _authenticate(self, peer_id: str, message: wire.Said) -> None:
         """What counts is signed by the node key; the rest must come over the node's own libp2p peer."""
         if isinstance(message, Join):
             if message.peer != peer_id:
@@ -175,7 +175,7 @@ class JobRun:
                 if isinstance(message, Sync) and known is None:
                     return  # a newcomer catching up, or a member that a restarted coordinator does not know yet
                 raise RefusedError("this node has not joined from this peer; join first")
-        if isinstance(message, Join | Commitment | ChunkDone | StateReport):
+        if isinstance(message, Join | Commitment | ChunkDone | DeliveryReceipt | StateReport):
             check(self._domain, statement(self.job.job_id, message), message.signature, message.node)
 
     # ------------------------------------------------------------ what the core asks of us

@@ -18,6 +18,7 @@ from anynode.rounds.books import close_books, counted_samples
 from anynode.rounds.deal import deal, take, work_seed
 from anynode.rounds.ids import Range
 from anynode.rounds.messages import PROTOCOL, Average, ChunkDone, StateReport
+from anynode.rounds.quotas import quota_max
 from anynode.rounds.records import (
     Assign,
     Begin,
@@ -80,6 +81,7 @@ class _Reader:
     returned: tuple[Range, ...] = ()
     has_moments: bool = False
     samples: int = 0
+    steps: int = 0
     finished: bool = False
     proven: set[str] = field(default_factory=set)
     excluded: set[str] = field(default_factory=set)
@@ -119,7 +121,8 @@ class _Reader:
                 self._note_verdict(body)
             case Finish():
                 training = self.job.training
-                all_done = body.rounds == training.rounds
+                auto_done = training.inner_steps == "auto" and self.steps >= training.total_steps
+                all_done = body.rounds == training.rounds or auto_done
                 spent = self.job.samples_max - self.samples < training.inner_steps_most * training.batch_size
                 done = self.opened is None and len(self.lineage.rounds) == body.rounds and (all_done or spent)
                 _require(done and body.state_root == self.root, record, "ends the job elsewhere than its rounds do")
@@ -132,13 +135,24 @@ class _Reader:
         _require(self.opened is None and not self.finished, record, "comes out of order")
         _require(opened.round == number and opened.state_root == self.root, record, "opens from another state")
         _require(number < job.training.rounds, record, "opens more rounds than the job has")
-        refresh = refresh_due(number, job.training.refresh_rounds, self.has_moments)
+        training = job.training
+        _require(
+            training.inner_steps_least <= opened.inner_steps <= training.inner_steps_most,
+            record,
+            "has other inner steps than the job allows",
+        )
+        longest = opened.work_s <= job.workers.round_deadline_s and opened.exchange_s <= job.workers.exchange_deadline_s
+        _require(longest, record, "lasts longer than the job allows")
+        refresh = training.publishes_moments and refresh_due(number, job.training.refresh_rounds, self.has_moments)
         _require(opened.refresh == refresh, record, "refreshes the moments at another time than the job says")
         nodes = [member.node for member in opened.members]
-        numbered = [member.slot for member in opened.members] == list(range(len(nodes)))
-        _require(numbered and len(set(nodes)) == len(nodes), record, "does not give each member one slot")
         for member in opened.members:
             _require(member.node not in self.excluded, record, f"gives slot {member.slot} to an excluded node")
+        numbered = [member.slot for member in opened.members] == list(range(len(nodes)))
+        _require(numbered and nodes == sorted(set(nodes)), record, "does not give each member one slot")
+        for member in opened.members:
+            fits = 1 <= member.quota_steps <= quota_max(opened.inner_steps)
+            _require(fits, record, f"gives slot {member.slot} a quota out of bounds")
             fits = member.proven == (member.node in self.proven)
             _require(fits, record, f"says of slot {member.slot} what no audit has shown")
         samples = [member.quota_steps * job.training.batch_size for member in opened.members]
@@ -192,8 +206,11 @@ class _Reader:
         """Those who reduce or witness are accepted and can be reached; a reducer has one witness, if it can another."""
         able = {slot for slot in assign.accepted if opened.members[slot].reduces}
         _require(all(item.slot in assign.accepted for item in assign.reducers), record, "lets a stranger reduce")
-        both = {slot for item in assign.reducers for slot in (item.slot, item.witness)}
-        _require(both <= able, record, "lets a member reduce or witness that does not, or that has no weight")
+        witnesses = {item.slot: item.witness for item in assign.reducers}
+        both = {*witnesses, *witnesses.values()}
+        _require(both <= able, record, "lets a member reduce or witness that does not reduce")
+        one = all(witnesses[item.slot] == item.witness for item in assign.reducers)
+        _require(one, record, "gives a reducer two witnesses")
 
     def _note_assign(self, assign: Assign) -> None:
         nodes = {item.slot: item.node for item in self.seal.commitments} if self.seal else {}
@@ -246,6 +263,7 @@ class _Reader:
             said = StateReport("state_report", report.node, close.round, close.state_root)
             check(self.domain, statement(self.job.job_id, said), report.signature, report.node)
         self.lineage.rounds.append(Round(opened, seal, assign, result, close, self.ended))
+        self.steps += result.steps
         self.root, self.cursor, self.returned = close.state_root, result.cursor, result.returned
         self.has_moments = self.has_moments or (opened.refresh and bool(result.chunks))
         self.opened = self.seal = self.assign = self.result = None

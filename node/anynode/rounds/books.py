@@ -26,7 +26,10 @@ def counted_samples(seal: Seal, assign: Assign) -> int:
 
 
 def close_books(opened: Open, seal: Seal, chunks: Sequence[ChunkResult]) -> Books:
-    """The step count advances by the sample-weighted mean of steps, rounded down; what nobody trained returns."""
+    """The step count advances by the sample-weighted mean of steps, rounded down; what nobody trained returns.
+
+    In gradient mode (one inner step) a worker's steps are batches of one gradient, and the count advances by one.
+    """
     included = {slot for entry in chunks for slot in entry.senders}
     commitments = {item.slot: item for item in seal.commitments}
     samples = sum(commitments[slot].samples for slot in included)
@@ -35,4 +38,10 @@ def close_books(opened: Open, seal: Seal, chunks: Sequence[ChunkResult]) -> Book
     for member in opened.members:
         done = commitments[member.slot].samples if member.slot in included else 0
         back.extend(undone(opened.ranges[member.slot], done))
-    return Books(weighted // samples if samples else 0, opened.cursor, merge(back))
+    return Books(_steps(opened, weighted, samples), opened.cursor, merge(back))
+
+
+def _steps(opened: Open, weighted: int, samples: int) -> int:
+    if not samples:
+        return 0
+    return 1 if opened.inner_steps == 1 else weighted // samples

@@ -48,9 +48,19 @@ def deal(pool: Sequence[Range], samples_by_slot: Sequence[int], seed: str) -> tu
     invariant(size == sum(samples_by_slot), "the pool must hold exactly the samples that are dealt")
     order = sorted(range(len(samples_by_slot)), key=lambda slot: blake3(f"{seed} {slot}".encode()).digest())
     dealt: list[tuple[Range, ...]] = [()] * len(samples_by_slot)
-    left: tuple[Range, ...] = tuple(pool)
+    pieces = iter(pool)
+    start, end = 0, 0
     for slot in order:
-        dealt[slot], _, left = take(0, left, samples_by_slot[slot])
+        taken: list[Range] = []
+        need = samples_by_slot[slot]
+        while need:
+            if start == end:
+                start, end = next(pieces)
+            cut = min(end, start + need)
+            taken.append((start, cut))
+            need -= cut - start
+            start = cut
+        dealt[slot] = tuple(taken)
     return tuple(dealt)
 
 

@@ -8,6 +8,7 @@ from anynode.rounds.messages import (
     ChunkDone,
     Commitment,
     Delivery,
+    DeliveryReceipt,
     Join,
     Receipt,
     Refused,
@@ -23,15 +24,16 @@ from anynode.rounds.records import Assign, Open, Record, Result, Seal
 class Send:
     """Sign if needed and send to the coordinator; an answer comes back as a message."""
 
-    message: Join | Sync | Commitment | ChunkDone | StateReport
+    message: Join | Sync | Commitment | ChunkDone | DeliveryReceipt | StateReport
 
 
 @dataclass(frozen=True, slots=True)
 class StartWork:
-    """Train slot ``slot`` of this round; answer `WorkDone` or `Failed`."""
+    """Train slot ``slot`` of this round for at most ``time_limit_s``; answer `WorkDone` or `Failed`."""
 
     open: Open
     slot: int
+    time_limit_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,6 +300,7 @@ CoordinatorMessage = (
     | Sync
     | Commitment
     | ChunkDone
+    | DeliveryReceipt
     | StateReport
     | Leave
     | Tick

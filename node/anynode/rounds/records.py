@@ -8,6 +8,7 @@ verdicts. A record's hash covers its body and the hash before it, not its signat
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 from annotated_types import MaxLen
@@ -249,9 +250,9 @@ class Finish:
 Body = Begin | Open | Seal | Assign | Result | Close | Verdict | Finish
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
-    """One link of the chain."""
+    """One link of the chain. It has no slots, so that its hash is computed once."""
 
     __pydantic_config__ = _STRICT
     job: Hash
@@ -259,7 +260,7 @@ class Record:
     previous: Hash
     body: Annotated[Body, Field(discriminator="kind")]
 
-    @property
+    @cached_property
     def hash(self) -> str:
         return hash_hex(canonical_json(asdict(self)))
 

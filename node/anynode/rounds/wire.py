@@ -31,7 +31,10 @@ REQUEST_BYTES_MAX = 1 << 20
 RECORDS_BYTES_MAX = 16 << 20
 RECORDS_MAX = 64
 
-ToCoordinator = Annotated[Join | Sync | Commitment | ChunkDone | StateReport | Leave, Field(discriminator="kind")]
+Said = Join | Sync | Commitment | ChunkDone | DeliveryReceipt | StateReport | Leave
+"""What a member says to the coordinator."""
+
+ToCoordinator = Annotated[Said, Field(discriminator="kind")]
 Answer = Annotated[Receipt | Refused, Field(discriminator="kind")]
 
 
@@ -44,14 +47,14 @@ class CoordinatorAnswer:
     records: Annotated[tuple[SignedRecord, ...], MaxLen(RECORDS_MAX)]
 
 
-_to_coordinator: TypeAdapter[Join | Sync | Commitment | ChunkDone | StateReport | Leave] = TypeAdapter(ToCoordinator)
+_to_coordinator: TypeAdapter[Said] = TypeAdapter(ToCoordinator)
 _answer: TypeAdapter[CoordinatorAnswer] = TypeAdapter(CoordinatorAnswer)
 _delivery: TypeAdapter[Delivery] = TypeAdapter(Delivery)
 _delivery_receipt: TypeAdapter[DeliveryReceipt] = TypeAdapter(DeliveryReceipt)
 _records: TypeAdapter[tuple[SignedRecord, ...]] = TypeAdapter(Annotated[tuple[SignedRecord, ...], MaxLen(RECORDS_MAX)])
 
 
-def encode(message: Join | Sync | Commitment | ChunkDone | StateReport | Leave | Delivery | DeliveryReceipt) -> bytes:
+def encode(message: Said | Delivery) -> bytes:
     """The version and canonical JSON of one message."""
     return _versioned(canonical_json(asdict(message)))
 
@@ -66,7 +69,7 @@ def encode_records(records: tuple[SignedRecord, ...]) -> bytes:
     return _versioned(canonical_json([asdict(record) for record in records]))
 
 
-def parse_to_coordinator(data: bytes) -> Join | Sync | Commitment | ChunkDone | StateReport | Leave:
+def parse_to_coordinator(data: bytes) -> Said:
     return _parse(_to_coordinator, data, "message to the coordinator")
 
 

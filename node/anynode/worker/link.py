@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from anynode.jobs.job import JOB_BYTES_MAX, Job
 from anynode.rounds import wire
 from anynode.rounds.ids import Address, Hash, Line
-from anynode.rounds.messages import ChunkDone, Commitment, Join, Leave, Receipt, StateReport, Sync
+from anynode.rounds.messages import ChunkDone, Commitment, DeliveryReceipt, Join, Receipt, StateReport
 from anynode.rounds.statements import statement
 from anynode.swarm.peer import Peer
 from anynode_contracts.errors import BreachError, Offence, RefusedError
@@ -91,11 +91,9 @@ class CoordinatorLink:
         )
         return _checked(_registered, data, "answer to a registration").index
 
-    async def send(
-        self, job_id: str, message: Join | Sync | Commitment | ChunkDone | StateReport | Leave
-    ) -> wire.CoordinatorAnswer:
+    async def send(self, job_id: str, message: wire.Said) -> wire.CoordinatorAnswer:
         """Sign and send one message of a round. A receipt in the answer is checked here, records are not yet."""
-        if isinstance(message, Join | Commitment | ChunkDone | StateReport):
+        if isinstance(message, Join | Commitment | ChunkDone | DeliveryReceipt | StateReport):
             signature = sign(self._account, self.domain, statement(job_id, message))
             message = replace(message, signature=signature)
         request = job_id.encode() + wire.encode(message)

@@ -282,18 +282,18 @@ class Worker:
         opened, slot = effect.open, effect.slot
         quota = opened.members[slot].quota_steps
         spec = work_order(self._job, opened, slot, quota)
-        self._work = asyncio.create_task(self._train(spec))
+        self._work = asyncio.create_task(self._train(spec, effect.time_limit_s))
         try:
             await self._work
         except asyncio.CancelledError:
             log.info("work on round %d was stopped", opened.round)
 
-    async def _train(self, spec: WorkSpec) -> None:
+    async def _train(self, spec: WorkSpec, time_limit_s: float) -> None:
         def progress(at: Progress) -> None:
             self._activity.on_progress(at.done, at.total, at.loss)
 
         trainer = await self._trainers.get()
-        result = await trainer.work(spec, on_progress=progress)
+        result = await trainer.work(spec, time_limit_s=time_limit_s, on_progress=progress)
         manifest = self._store.manifest(result.update_root, "update")
         # Nothing of an update is given to anyone before the seal, or it could be copied and committed to.
         self._private = frozenset({result.update_root, *(chunk.hash for chunk in manifest.chunks)})

@@ -8,7 +8,8 @@ from typing import TypeVar
 import pytest
 from round_actors import NEXT, PEER_ID, START
 from test_schedules import run_schedule
-from world import Weather, World
+from world import RULES as WORLD_RULES
+from world import Role, Weather, World, ends, opens
 
 from anynode.rounds import coordinator
 from anynode.rounds.coordinator import Phase, Rules, State, absorb, apply, audit_secret, restore
@@ -52,7 +53,9 @@ RULES = Rules(
     job="a" * 64,
     state_root=START,
     rounds=5,
-    inner_steps=4,
+    inner_steps_min=4,
+    inner_steps_max=4,
+    newcomer_steps=4,
     batch_size=2,
     refresh_rounds=2,
     chunks=2,
@@ -104,7 +107,7 @@ class Centre:
     def hear(self, *names: str, held: int | None = None) -> None:
         """These nodes are alive now."""
         round_ = self.state.round if held is None else held
-        self.feed_until_still(*(Sync("sync", name, self.state.height, round_) for name in names))
+        self.feed_until_still(*(Sync("sync", name, self.state.height, round_) for name in names), Tick())
 
     def join(self, *names: str) -> None:
         self.feed_until_still(*(Join("join", name, PEER_ID, "class", "1", True) for name in names))
@@ -477,6 +480,8 @@ def test_dead_reducers_are_replaced_and_what_was_fetched_is_kept(exchanging: Cen
     reducers = {item.chunk: item.slot for item in second.reducers}
     assert reducers == dict.fromkeys(of_alice, 0) | {of_bob[0]: 1} | dict.fromkeys(of_bob[1:], 0)
     assert (second.accepted, second.rejected, second.weightless) == (first.accepted, (), ())
+    exchanging.now = 11.0  # half of the exchange has passed: Alice goes without Bob
+    exchanging.hear(ALICE)
     for chunk in of_bob[1:]:
         done = exchanging.done(chunk, (0,))
         exchanging.feed_until_still(done, ResultFetched(done))
@@ -508,7 +513,9 @@ def test_a_void_round_keeps_the_job_going(centre: Centre) -> None:
     centre.hear(ALICE, BOB)
     opened = centre.newest(Open)
     assert opened.round == 1
-    assert sorted(r for ranges in opened.ranges for r in ranges) == [(0, 8), (8, 16)], "the same samples again"
+    assert sorted(r for ranges in opened.ranges for r in ranges) == [(0, 4), (4, 8)], (
+        "the same samples again, fewer each"
+    )
     assert opened.cursor == 16
     assert opened.refresh, "there are no moments yet"
 
@@ -640,13 +647,10 @@ def test_a_restarted_coordinator_gives_members_time_to_be_heard_again(centre: Ce
 
 
 def test_a_job_ends_before_a_round_that_its_budget_cannot_pay() -> None:
-    """Simulated: with samples for three workers' rounds in all, two members train once and one of them once more."""
-    world = World(seed=3, members=2, rounds=5, weather=Weather())
-    per_round = world.rules.inner_steps * world.rules.batch_size
-    world.rules = replace(world.rules, samples_max=3 * per_round + 1)
-    world.peers["coordinator"].state = State(world.rules)
+    """Simulated: with steps for one round of two members and a part of another, the last deals what is left."""
+    rules = replace(WORLD_RULES, rounds=9, newcomer_steps=8, members_min=2, samples_max=2 * (2 * 8 + 12) + 1)
+    world = World(3, [Role(), Role()], Weather(), rules)
     world.run(600.0)
-    opens = [record.body for record in world.records if isinstance(record.body, Open)]
-    ends = [record.body for record in world.records if isinstance(record.body, Finish)]
-    assert sum(len(opened.members) for opened in opens) == 3
-    assert [end.rounds for end in ends] == [len(opens)]
+    quotas = [[place.quota_steps for place in opened.members] for opened in opens(world).values()]
+    assert [sum(steps) for steps in quotas] == [16, 12], quotas
+    assert [end.rounds for end in ends(world)] == [len(quotas)]

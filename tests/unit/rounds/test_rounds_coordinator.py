@@ -514,7 +514,7 @@ def test_a_void_round_keeps_the_job_going(centre: Centre) -> None:
     opened = centre.newest(Open)
     assert opened.round == 1
     assert sorted(r for ranges in opened.ranges for r in ranges) == [(0, 4), (4, 8)], (
-        "the same samples again, fewer each"
+        "the same samples, fewer each"
     )
     assert opened.cursor == 16
     assert opened.refresh, "there are no moments yet"

@@ -168,8 +168,9 @@ class Worker:
         state = driver.state
         if not has_seal(state, delivery.round) or state.open is None or state.seal is None:
             raise RefusedError(f"round {delivery.round} is not sealed here; send the chunk again later")
-        if delivery.slot >= len(state.open.members) or state.open.members[delivery.slot].peer != peer_id:
-            raise RefusedError("a chunk must come from the peer of its slot; it is not taken")
+        if delivery.slot >= len(state.open.members) or all(item.peer != peer_id for item in state.open.members):
+            # Who brings a chunk matters little, since it must be the one its sender committed to: witnesses do as well.
+            raise RefusedError("a chunk must come from a member of the round; it is not taken")
         await self._exchange.accept(delivery, data, state.open, state.seal)
         accepted = await driver.feed(delivery, reply=lambda effect: isinstance(effect, Acknowledge))
         if not accepted:

@@ -19,6 +19,7 @@ from anynode.rounds.records import Close, Finish, Open, Record, Result
 
 COORDINATOR = "coordinator"
 JOB = "a" * 64
+PEER_ID = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 START_ROOT = "0" * 63 + "1"
 STEP_S = (0.2, 0.6)
 """How long an inner step takes a member: drawn once for each."""
@@ -130,7 +131,7 @@ class World:
         self.caller = ""
         self.peers = {COORDINATOR: Peer(COORDINATOR, coordinator.State(self.rules))}
         for number, role in enumerate(roles):
-            name = names[number] if names else f"0x{number + 1:040x}"
+            name = names[number] if names else f"0x{number + 1:040d}"
             fresh = self._fresh(name, role, (0, START_ROOT))
             step_s = self.random.uniform(*STEP_S) * role.slow
             self.peers[name] = Peer(name, fresh, role, disk=(0, START_ROOT), step_s=step_s)
@@ -191,7 +192,7 @@ class World:
     # ------------------------------------------------------------ processes and the network between them
 
     def _fresh(self, name: str, role: Role, disk: tuple[int, str]) -> member.State:
-        me = member.Self(self.rules.job, name, "peer", "class", "1", role.reduces)
+        me = member.Self(self.rules.job, name, PEER_ID, "class", "1", role.reduces)
         return member.State(me, held_round=disk[0], held_root=disk[1])
 
     def _running(self) -> list[Peer]:

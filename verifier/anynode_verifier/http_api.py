@@ -18,6 +18,7 @@ from starlette.routing import Route
 from anynode.blobs.manifest import MANIFEST_BYTES_MAX
 from anynode.jobs.job import JOB_BYTES_MAX
 from anynode.rounds import wire
+from anynode.rounds.packing import RECORDS_MAX
 from anynode_contracts.errors import RefusedError, StorageError, UnreachableError, UserError
 from anynode_verifier.job_run import JobRun
 
@@ -54,7 +55,7 @@ def verifier_routes(desk: Desk) -> list[Route]:
             raise UserError("`from` is the height of the first record wanted; give a whole number")
         known = _run(desk, request).log.records
         return Response(
-            wire.encode_records(tuple(known[int(start) : int(start) + wire.RECORDS_MAX])), media_type="application/json"
+            wire.encode_records(tuple(known[int(start) : int(start) + RECORDS_MAX])), media_type="application/json"
         )
 
     async def blob(request: Request) -> Response:

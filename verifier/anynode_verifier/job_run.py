@@ -44,6 +44,7 @@ from anynode.rounds.messages import (
     StateReport,
     Sync,
 )
+from anynode.rounds.packing import RECORDS_MAX
 from anynode.rounds.records import Record, SignedRecord
 from anynode.rounds.statements import statement
 from anynode.swarm.payloads import fetch_payloads
@@ -156,13 +157,13 @@ class JobRun:
         records: tuple[SignedRecord, ...] = ()
         for effect in await self.driver.feed(message, reply=is_reply):
             if isinstance(effect, SendRecords):
-                records = tuple(self.log.records[effect.height : effect.height + wire.RECORDS_MAX])
+                records = tuple(self.log.records[effect.height : effect.height + RECORDS_MAX])
             elif isinstance(effect, Answer):
                 answer = effect.message
                 if isinstance(answer, Receipt):
                     signature = sign(self._account, self._domain, statement(self.job.job_id, answer))
                     answer = replace(answer, signature=signature)
-        return wire.encode_answer(wire.CoordinatorAnswer(answer, records))
+        return wire.encode_answer(wire.CoordinatorAnswer(answer, records), self.log.roster)
 
     def _authenticate(self, peer_id: str, message: wire.Said) -> None:
         """What counts is signed by the node key; the rest must come over the node's own libp2p peer."""
@@ -264,11 +265,11 @@ class JobRun:
             self.progress.closed_at[record.body.round] = self._clock()
 
     def _push(self, signed: SignedRecord) -> None:
-        """Tell the members at once; who misses it asks with the next sync."""
-        request = self.job.job_id.encode() + wire.encode_records((signed,))
+        """Tell the members that can be reached at once; who misses it asks with the next sync."""
+        request = self.job.job_id.encode() + wire.encode_push((signed,), self.log.roster)
         now = self._clock()
         for node in self.driver.state.nodes.values():
-            if node.joined and now - node.seen_at < self.rules.alive_s:
+            if node.joined and node.reduces and now - node.seen_at < self.rules.alive_s:
                 task = asyncio.create_task(self._push_to(node.peer, request))
                 self._pushes.add(task)
                 task.add_done_callback(self._pushes.discard)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from anynode.rounds.records import GENESIS, Record, SignedRecord
+from anynode.rounds.roster import Roster
 from anynode.rounds.statements import statement
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import BreachError, Offence, RefusedError, StorageError, UserError
@@ -52,11 +53,12 @@ def verify(
 
 
 class RecordLog:
-    """The records of one job below ``path``; `append` returns once they are on the disk."""
+    """The records of one job below ``path``, all noted in ``roster``; `append` returns once they are on the disk."""
 
     def __init__(self, path: Path, job: str) -> None:
         self.path, self.job = path, job
         self.records: list[SignedRecord] = []
+        self.roster = Roster()
 
     @property
     def head(self) -> str:
@@ -83,6 +85,7 @@ class RecordLog:
             what = f"its line {len(records) + 1} is no record" if isinstance(error, ValidationError) else f"{error}"
             raise UserError(f"the record chain {self.path} is damaged: {what}; remove it to fetch it anew") from error
         self.records = records
+        self.roster = Roster(signed.record for signed in records)
         if len(whole) != len(raw):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
@@ -108,6 +111,8 @@ class RecordLog:
             raise StorageError(
                 f"cannot write {self.path}: {error.strerror}; free some space or choose another folder"
             ) from error
+        for signed in new:
+            self.roster.note(signed.record)
         self.records.extend(new)
 
 

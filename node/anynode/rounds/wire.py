@@ -1,12 +1,16 @@
-"""Messages as bytes: one byte for the protocol version and canonical JSON out, one strict and limited parse in."""
+"""Messages as bytes: one byte for the protocol version and canonical JSON out, one strict and limited parse in.
+
+Records follow an answer, or stand alone in a push, packed as `packing.py` has it.
+"""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import asdict, dataclass
 from typing import Annotated, TypeVar
 
 from annotated_types import MaxLen
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from anynode.rounds.messages import (
     PROTOCOL,
@@ -21,15 +25,17 @@ from anynode.rounds.messages import (
     StateReport,
     Sync,
 )
+from anynode.rounds.packing import RECORDS_MAX, pack, unpack
 from anynode.rounds.records import SignedRecord
+from anynode.rounds.roster import Roster
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import BreachError, Offence, RefusedError
+from anynode_contracts.errors import RefusedError
 
 T = TypeVar("T")
 
 REQUEST_BYTES_MAX = 1 << 20
 RECORDS_BYTES_MAX = 16 << 20
-RECORDS_MAX = 64
+_LENGTH = struct.Struct(">I")
 
 Said = Join | Sync | Commitment | ChunkDone | DeliveryReceipt | StateReport | Leave
 """What a member says to the coordinator."""
@@ -42,13 +48,12 @@ Answer = Annotated[Receipt | Refused, Field(discriminator="kind")]
 class CoordinatorAnswer:
     """What a coordinator answers to any message: its word on it, and records that the member lacks."""
 
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
-    answer: Answer | None
-    records: Annotated[tuple[SignedRecord, ...], MaxLen(RECORDS_MAX)]
+    answer: Receipt | Refused | None
+    records: tuple[SignedRecord, ...]
 
 
 _to_coordinator: TypeAdapter[Said] = TypeAdapter(ToCoordinator)
-_answer: TypeAdapter[CoordinatorAnswer] = TypeAdapter(CoordinatorAnswer)
+_answer: TypeAdapter[Receipt | Refused | None] = TypeAdapter(Answer | None)
 _delivery: TypeAdapter[Delivery] = TypeAdapter(Delivery)
 _delivery_receipt: TypeAdapter[DeliveryReceipt] = TypeAdapter(DeliveryReceipt)
 _records: TypeAdapter[tuple[SignedRecord, ...]] = TypeAdapter(Annotated[tuple[SignedRecord, ...], MaxLen(RECORDS_MAX)])
@@ -59,22 +64,40 @@ def encode(message: Said | Delivery) -> bytes:
     return _versioned(canonical_json(asdict(message)))
 
 
-def encode_answer(answer: CoordinatorAnswer) -> bytes:
-    """The version and canonical JSON of a coordinator's answer."""
-    return _versioned(canonical_json(asdict(answer)))
+def encode_answer(answer: CoordinatorAnswer, roster: Roster) -> bytes:
+    """The version, the coordinator's word with its length, and the records that ``roster`` has noted, packed."""
+    word = canonical_json(asdict(answer.answer) if answer.answer else None)
+    return _versioned(_LENGTH.pack(len(word)) + word + pack(answer.records, roster))
+
+
+def encode_push(records: tuple[SignedRecord, ...], roster: Roster) -> bytes:
+    """The version and a run of records, packed."""
+    return _versioned(pack(records, roster))
 
 
 def encode_records(records: tuple[SignedRecord, ...]) -> bytes:
-    """The version and canonical JSON of a run of records."""
-    return _versioned(canonical_json([asdict(record) for record in records]))
+    """A run of records as the public has them: canonical JSON, rich and without any context."""
+    return canonical_json([asdict(record) for record in records])
 
 
 def parse_to_coordinator(data: bytes) -> Said:
     return _parse(_to_coordinator, data, "message to the coordinator")
 
 
-def parse_answer(data: bytes) -> CoordinatorAnswer:
-    return _parse(_answer, data, "answer of the coordinator")
+def parse_answer(data: bytes, roster: Roster) -> CoordinatorAnswer:
+    """An answer, with the records that can be read by one who has those that ``roster`` has noted."""
+    what = "answer of the coordinator"
+    body = _body(data, what)
+    length = _LENGTH.unpack_from(body)[0] if len(body) >= _LENGTH.size else len(body)
+    if _LENGTH.size + length > len(body):
+        raise RefusedError(f"an {what} is cut short; it is ignored")
+    word = body[_LENGTH.size : _LENGTH.size + length]
+    return CoordinatorAnswer(_validate(_answer, word, what), unpack(body[_LENGTH.size + length :], roster))
+
+
+def parse_push(data: bytes, roster: Roster) -> tuple[SignedRecord, ...]:
+    """A run of records; none when they begin above those that ``roster`` has noted."""
+    return unpack(_body(data, "push of records"), roster)
 
 
 def parse_delivery(data: bytes) -> Delivery:
@@ -86,7 +109,7 @@ def parse_delivery_receipt(data: bytes) -> DeliveryReceipt:
 
 
 def parse_records(data: bytes) -> tuple[SignedRecord, ...]:
-    return _parse(_records, data, "run of records")
+    return _validate(_records, data, "run of records")
 
 
 def _versioned(body: bytes) -> bytes:
@@ -94,15 +117,22 @@ def _versioned(body: bytes) -> bytes:
 
 
 def _parse(adapter: TypeAdapter[T], data: bytes, what: str) -> T:
+    return _validate(adapter, _body(data, what), what)
+
+
+def _body(data: bytes, what: str) -> bytes:
+    """What follows the version. Raises ``RefusedError`` for another version than ours."""
     if data[:1] != bytes([PROTOCOL]):
         raise RefusedError(
             f"a {what} speaks another version of the protocol than {PROTOCOL}; update AnyNode on the older side"
         )
+    return data[1:]
+
+
+def _validate(adapter: TypeAdapter[T], data: bytes, what: str) -> T:
     try:
-        return adapter.validate_json(data[1:])
+        return adapter.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its start"
-        raise BreachError(
-            f"a {what} is malformed at {where[:100]} ({first['msg'][:100]}); it is ignored", Offence.SCHEMA
-        ) from error
+        raise RefusedError(f"a {what} is malformed at {where[:100]} ({first['msg'][:100]}); it is ignored") from error

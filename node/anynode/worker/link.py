@@ -14,6 +14,7 @@ from anynode.jobs.job import JOB_BYTES_MAX, Job
 from anynode.rounds import wire
 from anynode.rounds.ids import Address, Hash, Line
 from anynode.rounds.messages import ChunkDone, Commitment, DeliveryReceipt, Join, Receipt, StateReport
+from anynode.rounds.roster import Roster
 from anynode.rounds.statements import statement
 from anynode.swarm.peer import Peer
 from anynode_contracts.errors import BreachError, Offence, RefusedError
@@ -91,15 +92,18 @@ class CoordinatorLink:
         )
         return _checked(_registered, data, "answer to a registration").index
 
-    async def send(self, job_id: str, message: wire.Said) -> wire.CoordinatorAnswer:
-        """Sign and send one message of a round. A receipt in the answer is checked here, records are not yet."""
+    async def send(self, job_id: str, message: wire.Said, roster: Roster | None = None) -> wire.CoordinatorAnswer:
+        """Sign and send one message of a round. A receipt in the answer is checked here, records are not yet.
+
+        ``roster`` has noted the records that are known here; without it none are read.
+        """
         if isinstance(message, Join | Commitment | ChunkDone | DeliveryReceipt | StateReport):
             signature = sign(self._account, self.domain, statement(job_id, message))
             message = replace(message, signature=signature)
         request = job_id.encode() + wire.encode(message)
         data = await self.peer.call(self.coordinator_peer, ROUND, request, CALL_TIMEOUT_S, wire.RECORDS_BYTES_MAX)
         with self.peer.blaming(self.coordinator_peer):
-            answer = wire.parse_answer(data)
+            answer = wire.parse_answer(data, roster or Roster())
             if isinstance(answer.answer, Receipt):
                 self._check_receipt(job_id, answer.answer)
         return answer

@@ -155,7 +155,7 @@ class Worker:
     async def _on_push(self, peer_id: str, request: bytes) -> bytes:
         if request[:64].decode(errors="replace") != self._job.job_id:
             raise RefusedError("this node works on another job; it takes no records of this one")
-        await self._ingest(wire.parse_records(request[64:]))
+        await self._ingest(wire.parse_push(request[64:], self._log.roster))
         return b""
 
     async def _on_delivery(self, peer_id: str, request: bytes) -> bytes:
@@ -223,7 +223,7 @@ class Worker:
 
     async def _send(self, effect: Send) -> None:
         try:
-            answer = await self._link.send(self._job.job_id, effect.message)
+            answer = await self._link.send(self._job.job_id, effect.message, self._log.roster)
         except UnreachableError:
             if not self._silent:
                 self._silent = True

@@ -31,6 +31,7 @@ from anynode.rounds.messages import (
     ChunkDone,
     Commitment,
     CoordinatorMessage,
+    DeliveryReceipt,
     Drawn,
     Failed,
     Join,
@@ -513,9 +514,7 @@ def test_a_void_round_keeps_the_job_going(centre: Centre) -> None:
     centre.hear(ALICE, BOB)
     opened = centre.newest(Open)
     assert opened.round == 1
-    assert sorted(r for ranges in opened.ranges for r in ranges) == [(0, 4), (4, 8)], (
-        "the same samples, fewer each"
-    )
+    assert sorted(r for ranges in opened.ranges for r in ranges) == [(0, 4), (4, 8)], "the same samples, fewer each"
     assert opened.cursor == 16
     assert opened.refresh, "there are no moments yet"
 
@@ -525,6 +524,133 @@ def test_a_round_in_which_all_are_rejected_is_void(centre: Centre) -> None:
     centre.replay(ALICE, BOB)
     assert centre.newest(Result).chunks == ()
     assert centre.newest(Result).returned == ((0, 16),)
+
+
+# --- witnesses ------------------------------------------------------------------------------------------------------
+
+
+def witnessed(centre: Centre, chunk: int, sender: int, **changes: object) -> DeliveryReceipt:
+    """What the witness of this chunk says: it has the chunk of this sender."""
+    opened = centre.newest(Open)
+    item = next(item for item in centre.newest(Assign).reducers if item.chunk == chunk)
+    node = opened.members[item.witness].node
+    receipt = DeliveryReceipt("delivery_receipt", node, 0, 0, sender, item.slot, (chunk,), (root_of(chunk),))
+    return replace(receipt, **changes)  # type: ignore[arg-type]
+
+
+def test_who_leaves_out_a_sender_has_to_wait_until_it_could_deliver(exchanging: Centre) -> None:
+    done = exchanging.done(0, (0,))
+    assert exchanging.feed(done) == []
+    assert exchanging.state.done == {}
+    exchanging.now = 5.0
+    exchanging.feed(done)
+    assert [effect.done for effect in exchanging.pick(FetchResult)] == [done]
+
+
+def test_a_reducer_that_leaves_out_a_witnessed_sender_loses_the_chunk_to_the_witness(exchanging: Centre) -> None:
+    first = {item.chunk: item for item in exchanging.newest(Assign).reducers}
+    exchanging.feed(witnessed(exchanging, 0, 1))
+    exchanging.now = 5.0
+    exchanging.hear(ALICE, BOB)
+    exchanging.feed(exchanging.done(0, (0,)))
+    second = exchanging.newest(Assign)
+    assert second.attempt == 1
+    moved = {item.chunk: item.slot for item in second.reducers if item.slot != first[item.chunk].slot}
+    assert moved == {0: first[0].witness}, "the other chunks stay where they are"
+    exchanging.now = 10.0
+    exchanging.hear(ALICE, BOB)
+    exchanging.feed(exchanging.done(0, (0,)))
+    assert 0 not in exchanging.state.done, "the witness itself cannot leave it out either"
+    exchanging.feed(exchanging.done(0, (0, 1)))
+    assert 0 in exchanging.state.done
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"node": CAROL}, {"slot": 77}, {"reducer": 77}, {"chunks": (0, 9), "payloads": (START, START)}, {"round": 1}],
+    ids=str,
+)
+def test_a_witness_that_does_not_fit_is_ignored(exchanging: Centre, changes: dict[str, object]) -> None:
+    before = exchanging.state
+    exchanging.feed(witnessed(exchanging, 0, 1, **changes))
+    assert exchanging.state == before
+
+
+def test_a_witness_comes_too_late_when_the_reducer_has_spoken(exchanging: Centre) -> None:
+    """Or it could take away the work of a reducer whenever it liked."""
+    exchanging.now = 5.0
+    exchanging.hear(ALICE, BOB)
+    exchanging.feed(exchanging.done(0, (0,)))
+    exchanging.feed(witnessed(exchanging, 0, 1))
+    assert exchanging.state.witnessed == {}
+    assert exchanging.count(Assign) == 1
+
+
+# --- client-only members, leavers, pace -----------------------------------------------------------------------------
+
+
+def test_members_that_nobody_can_reach_train_and_do_not_reduce() -> None:
+    centre = Centre()
+    centre.feed_until_still(Tick(), Join("join", ALICE, PEER_ID, "class", "1", False))
+    centre.join(BOB)
+    centre.hear(ALICE)
+    centre.commit(ALICE, BOB)
+    centre.replay()
+    assert [member.reduces for member in centre.newest(Open).members] == [False, True]
+    assign = centre.newest(Assign)
+    assert assign.accepted == (0, 1)
+    assert {(item.slot, item.witness) for item in assign.reducers} == {(1, 1)}
+
+
+def test_without_anybody_to_reduce_no_round_opens() -> None:
+    centre = Centre(replace(RULES, members_min=1))
+    centre.feed_until_still(Tick(), Join("join", ALICE, PEER_ID, "class", "1", False))
+    centre.hear(ALICE)
+    assert centre.count(Open) == 0
+    centre.join(BOB)
+    assert centre.count(Open) == 1
+
+
+def test_who_has_left_commits_to_nothing_further_but_keeps_what_it_had(centre: Centre) -> None:
+    centre.commit(ALICE)
+    centre.feed(Leave("leave", ALICE))
+    centre.feed(centre.commitment(ALICE))
+    assert centre.pick(Answer), "its receipt again"
+    centre.feed_until_still(Leave("leave", BOB), centre.commitment(BOB))
+    assert [item.slot for item in centre.newest(Seal).commitments] == [0]
+
+
+def test_quotas_follow_what_members_have_shown(centre: Centre) -> None:
+    """Bob takes four times as long for his steps, so he is given a quarter of Alice's, and the deadline follows."""
+    for _ in range(2):
+        start = centre.now
+        opened = centre.newest(Open)
+        for name, seconds_per_step in ((ALICE, 0.5), (BOB, 2.0)):
+            place = next(member for member in opened.members if member.node == name)
+            centre.now = start + place.quota_steps * seconds_per_step
+            centre.hear(ALICE, BOB)
+            steps = place.quota_steps
+            centre.feed_until_still(centre.commitment(name, steps=steps, samples=2 * steps))
+        centre.replay()
+        centre.exchange()
+        centre.close(ALICE, BOB)
+        centre.judge(centre.state.round - 1)
+        centre.hear(ALICE, BOB)
+    opened = centre.newest(Open)
+    assert [member.quota_steps for member in opened.members] == [8, 4], "twice a round's steps at most"
+    assert opened.work_s == 15
+
+
+def test_gradient_mode_counts_one_step_a_round_and_never_carries_moments() -> None:
+    centre = Centre(replace(RULES, inner_steps_min=1, inner_steps_max=1, newcomer_steps=1, publishes_moments=False))
+    centre.feed_until_still(Tick())
+    centre.join(ALICE, BOB)
+    centre.feed_until_still(*(centre.commitment(name, steps=1, samples=2) for name in (ALICE, BOB)))
+    centre.replay()
+    assert len(centre.newest(Assign).reducers) == RULES.chunks
+    centre.exchange()
+    assert not centre.newest(Open).refresh
+    assert centre.newest(Result).steps == 1
 
 
 # --- the close ------------------------------------------------------------------------------------------------------

@@ -392,12 +392,92 @@ def test_a_replaced_reducer_does_not_speak_for_its_chunk(reducing: tuple[Member,
     assert not alice.sent(ChunkDone)
 
 
-def test_a_member_that_restarted_without_its_update_takes_no_part_in_the_exchange() -> None:
+def test_a_member_that_restarted_delivers_what_lies_on_its_disk() -> None:
     alice = Member()
     alice.records(*CHAIN[:4])
-    alice.after(1.0)
-    assert not alice.pick(Deliver)
+    assert alice.pick(Deliver) == [Deliver(0, 0, 0, 0, (0,), UPDATE, 0)]
     assert not alice.pick(Reduce)
+
+
+def test_the_time_for_work_is_a_part_of_the_rounds() -> None:
+    alice = Member()
+    alice.records(*CHAIN[:2])
+    assert [effect.time_limit_s for effect in alice.pick(StartWork)] == [pytest.approx(17.0)]
+    alice.feed(Failed("work 0"))
+    alice.after(10.0)
+    assert [effect.time_limit_s for effect in alice.pick(StartWork)] == [pytest.approx(7.0)]
+
+
+# --- witnesses ------------------------------------------------------------------------------------------------------
+
+CAROL = f"0x{3:040d}"
+
+
+@pytest.fixture
+def three() -> tuple[Seal, Assign, list[Record]]:
+    """Three members; the first reduces chunk 0 and the third is its witness, the second only sends."""
+    assert isinstance(OPEN, Open)
+    assert isinstance(SEAL, Seal)
+    assert isinstance(ASSIGN, Assign)
+    names = sorted((ALICE, BOB, CAROL))
+    members = tuple(replace(OPEN.members[0], slot=slot, node=name) for slot, name in enumerate(names))
+    opened = replace(OPEN, members=members, ranges=(((0, 8),), ((8, 16),), ((16, 24),)), cursor=24)
+    sealed = tuple(
+        replace(SEAL.commitments[0], slot=slot, node=name, update_root=str(slot + 5) * 64)
+        for slot, name in enumerate(names)
+    )
+    seal = replace(SEAL, commitments=sealed, missing=())
+    assign = replace(ASSIGN, accepted=(0, 1, 2), reducers=(Reducer(0, 0, 2),))
+    return seal, assign, chain_of(BODIES[0], opened, seal, assign)
+
+
+def test_a_sender_without_receipt_turns_to_the_witness(three: tuple[Seal, Assign, list[Record]]) -> None:
+    seal, _, chain = three
+    sender = Member(seal.commitments[1].node)
+    sender.records(*chain)
+    assert [effect.to_slot for effect in sender.pick(Deliver)] == [0]
+    sender.after(2.4)
+    assert not sender.pick(Deliver)
+    sender.after(0.1)
+    assert [(effect.to_slot, effect.for_slot) for effect in sender.pick(Deliver)] == [(2, 0)]
+    sender.feed(DeliveryReceipt("delivery_receipt", seal.commitments[2].node, 0, 0, 1, 0, (0,), ("7" * 64,)))
+    sender.feed(Failed("deliver 0 1 0 0 0"))
+    sender.after(60.0)
+    assert not sender.pick(Deliver), "the receipt of the witness is enough"
+
+
+def test_a_witness_keeps_the_chunk_tells_the_coordinator_and_hands_it_on(
+    three: tuple[Seal, Assign, list[Record]],
+) -> None:
+    seal, assign, chain = three
+    witness = Member(seal.commitments[2].node)
+    witness.records(*chain)
+    header = Delivery("delivery", seal.commitments[1].node, 0, 0, 1, 0, (0,), ("7" * 64,))
+    witness.feed(header)
+    assert [effect.delivery for effect in witness.pick(Acknowledge)] == [header]
+    receipt = DeliveryReceipt("delivery_receipt", witness.state.me.node, 0, 0, 1, 0, (0,), ("7" * 64,))
+    assert witness.sent(DeliveryReceipt) == [receipt]
+    assert Deliver(0, 0, 1, 0, (0,), seal.commitments[1].update_root, 0) in witness.pick(Deliver)
+    witness.after(3.0)
+    assert witness.sent(DeliveryReceipt) == [receipt], "until there is a result"
+    witness.feed(DeliveryReceipt("delivery_receipt", seal.commitments[0].node, 0, 0, 1, 0, (0,), ("7" * 64,)))
+    witness.feed(Failed("deliver 0 1 0 0 0"))
+    witness.after(3.0)
+    assert not [effect for effect in witness.pick(Deliver) if effect.slot == 1], "the reducer has it"
+    again = replace(assign, attempt=1, reducers=(Reducer(0, 2, 0),))
+    witness.records(Record(JOB, 4, witness.state.head, again))
+    for slot in (0, 2):
+        witness.feed(Delivery("delivery", seal.commitments[slot].node, 0, 1, slot, 2, (0,), ("7" * 64,)))
+    assert [effect.senders for effect in witness.pick(Reduce)] == [(0, 1, 2)], "with what it had witnessed"
+
+
+def test_nobody_else_takes_chunks_for_a_reducer(three: tuple[Seal, Assign, list[Record]]) -> None:
+    seal, _, chain = three
+    other = Member(seal.commitments[1].node)
+    other.records(*chain)
+    other.feed(Delivery("delivery", seal.commitments[2].node, 0, 0, 2, 0, (0,), ("7" * 64,)))
+    assert not other.pick(Acknowledge)
+    assert other.state.arrived == {}
 
 
 def test_a_member_that_died_between_a_result_and_its_state_applies_it_after_a_restart() -> None:

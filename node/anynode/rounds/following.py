@@ -33,6 +33,7 @@ from anynode.rounds.records import (
     Seal,
     Verdict,
 )
+from anynode.rounds.table import Table
 
 
 def take_in(state: State, message: MemberMessage, now: float) -> Step:
@@ -95,7 +96,8 @@ def _delivery(state: State, delivery: Delivery) -> Step:
             payloads=delivery.payloads,
         )
         witnessed = witnessed if receipt in witnessed else (*witnessed, receipt)
-    arrived = {chunk: state.arrived.get(chunk, frozenset()) | {delivery.slot} for chunk in delivery.chunks}
+    nobody: Table[int, bool] = Table()
+    arrived = {chunk: state.arrived.get(chunk, nobody).set(delivery.slot, True) for chunk in delivery.chunks}
     return replace(state, arrived={**state.arrived, **arrived}, witnessed=witnessed), [Acknowledge(delivery)]
 
 

@@ -73,7 +73,7 @@ class State:
     batches: tuple[Batch, ...] = ()
     delivered: frozenset[tuple[int, int]] = frozenset()
     mine: tuple[int, ...] = ()
-    arrived: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    arrived: Mapping[int, Table[int, bool]] = field(default_factory=dict)
     reduced: Mapping[int, Reduced] = field(default_factory=dict)
     done: tuple[ChunkDone, ...] = ()
     witnessed: tuple[DeliveryReceipt, ...] = ()

@@ -152,12 +152,12 @@ def _plan_witness(state: State, seal: Seal, receipt: DeliveryReceipt, now: float
 
 def _plan_reduction(state: State, effect: Reduce, now: float) -> Step:
     """Average a chunk once everybody has delivered it, or time is up: ``effect`` still lacks its senders."""
-    opened, assign, arrived = effect.open, effect.assign, state.arrived.get(effect.chunk, frozenset())
+    opened, assign, arrived = effect.open, effect.assign, state.arrived.get(effect.chunk, ())
     # A sender that has died must not hold up the rest: a part of the exchange's time is for deliveries.
     late = now >= state.assigned_at + LATE_SHARE * opened.exchange_s
     if not arrived or (len(arrived) < len(assign.accepted) and not late):
         return state, []
-    senders = arrived & set(assign.accepted)
+    senders = set(arrived) & set(assign.accepted)
     if not senders or (len(senders) < len(assign.accepted) and not late):
         return state, []
     effect = replace(effect, senders=tuple(sorted(senders)))

@@ -20,6 +20,7 @@ from anynode.exact.layout import chunk_specs
 from anynode.exact.outer import NextRound
 from anynode.exact.reduce import Contribution, reduce_chunk
 from anynode.exact.state import State
+from anynode.exact.vectors import check_vectors
 from anynode.jobs.graph import Graph
 from anynode.jobs.job import JOB_BYTES_MAX, Job
 from anynode.jobs.weights import load_model, read_weights, write_tensors
@@ -217,9 +218,10 @@ def read_job(folder: Path) -> Job:
 
 
 def prepare_torch() -> None:
-    """One thread, deterministic kernels, IEEE rounding."""
+    """One thread, deterministic kernels, IEEE rounding, and the same results of exact arithmetic as everybody."""
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("error")  # the same switch as use_deterministic_algorithms, minus its imports
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010  (an untyped property)
     torch.set_flush_denormal(False)
     require_ieee()
+    check_vectors()

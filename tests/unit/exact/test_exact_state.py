@@ -190,3 +190,14 @@ def test_missing_spare_and_malformed_results_are_refused() -> None:
     for results in ([], [*good, good[0]], [good[0][:-1]]):
         with pytest.raises(RefusedError):
             apply_round(spread_state(), results, RULES, refresh=False, steps_advance=1, after=after)
+
+
+def test_the_roots_of_a_state_and_of_the_one_after_it_are_pinned(store: BlobStore) -> None:
+    """A change of these values is a change of protocol."""
+    assert spread_state().save(store).root == "ec711e3bd5bea2da1cc3f287cbd05d8443f3dd27415b1b65dad8c1d8a0f0ecea"
+    results = [
+        RULES.exchange.codec(section).encode(spread(700, 9, unsigned=section == "v")) for section in ("delta", "v")
+    ]
+    after = NextRound(4, 1_000, ((1, 2),))
+    stepped = apply_round(spread_state(), results, RULES, refresh=True, steps_advance=20, after=after)
+    assert stepped.save(store).root == "08442aadd8f9acee9ee7e6b3ecd55039c96e2f818ab78467f2bef9abe61e2c44"

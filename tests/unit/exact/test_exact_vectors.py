@@ -10,14 +10,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from exact_vectors import VECTORS, compute
 
+from anynode.exact import vectors
 from anynode.exact.arithmetic import require_ieee
 from anynode_contracts.errors import UserError
 
 
 def test_the_committed_vectors_hold() -> None:
-    assert compute() == json.loads(VECTORS.read_text(encoding="utf-8"))
+    assert vectors.compute() == vectors.committed()
+    vectors.check_vectors()
+
+
+def test_a_machine_that_computes_another_result_does_no_exact_arithmetic() -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush small numbers to zero")
+    try:
+        with pytest.raises(UserError, match=r"computes another result than others do \("):
+            vectors.check_vectors()
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize("capability", ["default", "avx2"])
@@ -27,7 +38,7 @@ def test_the_vectors_hold_with_other_instructions(capability: str) -> None:
     environment = dict(os.environ) | {"ATEN_CPU_CAPABILITY": capability}
     script = Path(__file__).with_name("exact_vectors.py")
     done = subprocess.run([sys.executable, str(script)], env=environment, check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) == json.loads(VECTORS.read_text(encoding="utf-8"))
+    assert json.loads(done.stdout) == vectors.committed()
 
 
 def test_flushing_small_numbers_to_zero_is_noticed() -> None:

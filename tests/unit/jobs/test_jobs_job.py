@@ -220,6 +220,12 @@ def test_the_example_names_every_key_and_is_valid(folder: Path) -> None:
     assert JobFile.read(folder / "all.toml") == JobFile.read(folder / "job.toml")
 
 
+def test_a_batch_may_be_several_of_the_model(folder: Path, tmp_path: Path) -> None:
+    path = folder / "job.toml"
+    path.write_text(path.read_text().replace("batch_size = 4", "batch_size = 8"))
+    assert resolve(path, BlobStore(tmp_path / "store")).training.batch_size == 8
+
+
 def test_a_job_goes_through_a_store_and_opens_elsewhere(folder: Path, tmp_path: Path) -> None:
     store = BlobStore(tmp_path / "store")
     job = resolve(folder / "job.toml", store)
@@ -265,7 +271,7 @@ def test_files_that_are_not_what_the_description_says_are_refused(folder: Path, 
     ):
         with pytest.raises(RefusedError, match="not what its description says"):
             open_job(job.model_copy(update=change), tmp_path / "there")
-    changed = job.training.model_copy(update={"batch_size": 8})
+    changed = job.training.model_copy(update={"batch_size": 6})
     with pytest.raises(UserError, match="exported for batches of 4"):
         open_job(job.model_copy(update={"training": changed}), tmp_path / "there")
 
@@ -289,7 +295,7 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     "no such data": (lambda text: text.replace('folder = "data"', 'folder = "nowhere"'), "anynode data pack"),
     "wrong model hash": (lambda text: text.replace('# hash = "" ', f'hash = "{"a" * 64}"', 1), "model.hash"),
     "malformed hash": (lambda text: text.replace('# hash = "" ', 'hash = "abc"', 1), "model.hash"),
-    "another batch size": (lambda text: text.replace("batch_size = 4", "batch_size = 8"), "batches of 4"),
+    "a batch size that is no multiple": (lambda text: text.replace("batch_size = 4", "batch_size = 6"), "batches of 4"),
     "too many steps": (lambda text: text.replace("inner_steps = 5", "inner_steps = 500"), "pack more data"),
 }
 

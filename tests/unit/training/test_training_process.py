@@ -100,6 +100,7 @@ async def test_a_round_gives_equal_roots_in_two_processes(small_job: SmallJob, p
     again = await pair.theirs.work(small_job.spec(root, slot=1))
     assert (again.update_root, again.trace_root) == (results[1].update_root, results[1].trace_root)
     assert [leaf.steps for leaf in again.leaves] == [3, 3, 1]
+    assert all(progress.per_s is not None and progress.per_s > 0 for progress in seen)
     assert seen and seen[0].total == 7
 
     chunks = range(len(chunk_specs(mine.parameters, True)))

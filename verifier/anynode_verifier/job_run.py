@@ -46,12 +46,14 @@ from anynode.rounds.messages import (
 )
 from anynode.rounds.packing import RECORDS_MAX
 from anynode.rounds.records import Record, SignedRecord
+from anynode.rounds.retention import COORDINATOR
 from anynode.rounds.statements import statement
 from anynode.swarm.payloads import fetch_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.watch.logs import enter_job, enter_round
 from anynode.worker.home import JobHome
+from anynode.worker.keeping import Keeping
 from anynode.worker.link import PUSH
 from anynode.worker.orders import apply_order
 from anynode_contracts.errors import InvariantError, RefusedError, UserError
@@ -109,6 +111,7 @@ class JobRun:
         self._trainers, self._replayer, self._audit_floor = trainers, replayer, audit_floor
         self._on_record, self._is_registered, self._clock = on_record, is_registered, clock
         self.log = RecordLog(home.records_path, job.job_id)
+        self._keeping = Keeping(home, store, COORDINATOR, [item.root for item in job.files.values()])
         self._to_append: asyncio.Queue[Record] = asyncio.Queue()
         self._pushes: set[asyncio.Task[None]] = set()
         self._measuring = asyncio.Lock()
@@ -125,6 +128,7 @@ class JobRun:
     async def run(self) -> None:
         """Coordinate until cancelled. Raises ``UserError`` when records cannot be kept (a full disk)."""
         enter_job(self.job.job_id)
+        await asyncio.to_thread(self._keeping.note, self.log.bodies, [self.rules.state_root])
         if self.driver.state.round not in self.progress.losses:
             await self._measure(self.driver.state.round, self.driver.state.state_root or self.rules.state_root)
         writing = asyncio.create_task(self._write_records())
@@ -210,6 +214,7 @@ class JobRun:
         root = await trainer.apply(apply_order(effect.open, effect.result))
         await asyncio.to_thread(self.home.hold, effect.result.round + 1, root)
         await self.driver.feed(Applied(effect.result.round, root))
+        await asyncio.to_thread(self._keeping.sweep, self.log.bodies, [root])
         await self._measure(effect.result.round + 1, root)
 
     async def _measure(self, round_: int, root: str) -> None:

@@ -86,6 +86,13 @@ if TYPE_CHECKING:
     metavar="RATE",
     help="Train no faster than this many steps a second. Default: as fast as the machine can.",
 )
+@click.option(
+    "--checkpoints",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How many states are kept on disk. If the newest is damaged, an older one is gone on from.",
+)
 @watch_options
 @reports
 def join(
@@ -107,6 +114,7 @@ def join(
     device: Device,
     precision: Precision,
     steps_per_s_max: float | None,
+    checkpoints: int,
     metrics_port: int | None,
     metrics_host: str,
     log_format: LogFormat,
@@ -152,6 +160,7 @@ def join(
         device=device,
         precision=precision,
         steps_per_s_max=steps_per_s_max,
+        checkpoints=checkpoints,
         notify=screen.notify,
         activity=activity,
     )

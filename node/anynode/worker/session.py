@@ -15,6 +15,7 @@ from anynode.device.hardware import Device, Precision
 from anynode.jobs.job import Job
 from anynode.jobs.resolve import FILE_KIND, materialise
 from anynode.rounds.messages import Leave
+from anynode.rounds.retention import Retention
 from anynode.swarm.blob_exchange import fetch_blob, fetch_manifest
 from anynode.swarm.frames import short
 from anynode.swarm.identity import ensure_identity
@@ -70,6 +71,7 @@ class Session:
     device: Device
     precision: Precision
     steps_per_s_max: float | None
+    checkpoints: int
     notify: Notify
     activity: Activity
 
@@ -147,6 +149,7 @@ class Session:
             account=self.account,
             notify=self.notify,
             activity=self.activity,
+            retention=Retention(states=self.checkpoints),
         )
         try:
             state = await worker.run()

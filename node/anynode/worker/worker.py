@@ -36,6 +36,7 @@ from anynode.rounds.messages import (
     WorkDone,
 )
 from anynode.rounds.records import SignedRecord
+from anynode.rounds.retention import Retention
 from anynode.swarm.blob_exchange import fetch_blob, fetch_manifest, serve_blobs
 from anynode.swarm.payloads import serve_payloads
 from anynode.swarm.peer import Peer
@@ -46,6 +47,7 @@ from anynode.watch.activity import Activity
 from anynode.watch.logs import enter_round
 from anynode.worker.exchange import DELIVERY_BYTES_MAX, Exchange, receipt_for, split_delivery
 from anynode.worker.home import JobHome
+from anynode.worker.keeping import Keeping
 from anynode.worker.link import DELIVERY, PUSH, TRACE, CoordinatorLink
 from anynode.worker.opening import encode_leaves
 from anynode.worker.orders import apply_order, work_order
@@ -85,6 +87,7 @@ class Worker:
         account: LocalAccount,
         notify: Notify,
         activity: Activity,
+        retention: Retention,
     ) -> None:
         self._job, self._home, self._store, self._peer = job, home, store, peer
         self._link, self._trainers, self._account, self._notify = link, trainers, account, notify
@@ -98,6 +101,7 @@ class Worker:
             account=account,
             reductions=Reductions(trainers.get),
         )
+        self._keeping = Keeping(home, store, retention, [item.root for item in job.files.values()])
         self._ingesting = asyncio.Lock()
         self._leaves: dict[int, tuple[TraceLeaf, ...]] = {}
         self._private: frozenset[str] = frozenset()
@@ -110,10 +114,11 @@ class Worker:
         """Take part until the job has finished or this node is refused; the last state of the core."""
         domain, coordinators = self._link.domain, self._link.coordinators
         self._log.load(domain, coordinators)
-        held_round, held_root = self._home.held()
+        held_round, held_root = await asyncio.to_thread(self._keeping.newest_whole, self._log.bodies, self._home.held())
         if held_round < 0:
             held_round, held_root = 0, await (await self._trainers.get()).initial_state()
             self._home.hold(held_round, held_root)
+        await asyncio.to_thread(self._keeping.note, self._log.bodies, [held_root])
         me = member.Self(
             job=self._job.job_id,
             node=self._account.address,
@@ -336,6 +341,7 @@ class Worker:
         root = await (await self._trainers.get()).apply(apply_order(opened, result))
         await asyncio.to_thread(self._home.hold, result.round + 1, root)
         await self._driver().feed(Applied(result.round, root))
+        await asyncio.to_thread(self._keeping.sweep, self._log.bodies, [root])
 
     async def _fetch_state(self, effect: FetchState) -> None:
         opened = self._driver().state.open
@@ -352,6 +358,7 @@ class Worker:
         await fetch_blob(self._peer, self._store, manifest, sources, progress)
         await asyncio.to_thread(self._home.hold, effect.state_round, effect.state_root)
         await self._driver().feed(StateFetched(effect.state_round, effect.state_root))
+        await asyncio.to_thread(self._keeping.sweep, self._log.bodies, [effect.state_root])
 
     def _driver(self) -> Driver[member.State, MemberMessage, MemberEffect]:
         if self.driver is None:

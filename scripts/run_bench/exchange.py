@@ -146,18 +146,19 @@ class Swarm(AbstractContextManager["Swarm"]):
             for slot, answer in enumerate(averages)
             for chunk, digest in answer["averages"].items()
         }
-        return self._taken(sent, began_s, self._tell(do="finish", results=results, **facts))
+        taken = self._taken(sent, began_s, self._tell(do="finish", results=results, **facts))
+        if len({answer["hash"] for answer in self._tell(do="check")}) != 1:
+            raise UserError("the peers do not hold the same average; this is a fault, report it")
+        return taken
 
     def theirs(self, *, part_size_bytes: int, threads: int) -> Taken:
         """One averaging by hivemind's all-reduce of the same vectors."""
         group = secrets.token_hex(8)
         self._tell(do="prepare", group=group, part_size_bytes=part_size_bytes, threads=threads)
         sent, began_s = self._sent(), time.monotonic()
-        return self._taken(sent, began_s, self._tell(do="reduce"), same=False)
+        return self._taken(sent, began_s, self._tell(do="reduce"))
 
-    def _taken(self, sent: int, began_s: float, answers: list[dict[str, Any]], *, same: bool = True) -> Taken:
-        if same and len({answer["hash"] for answer in answers}) != 1:
-            raise UserError("the peers do not hold the same average; this is a fault, report it")
+    def _taken(self, sent: int, began_s: float, answers: list[dict[str, Any]]) -> Taken:
         ended_s = max(answer["at_s"] for answer in answers)
         return Taken(ended_s - began_s, self._sent() - sent)
 

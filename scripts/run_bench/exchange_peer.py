@@ -132,15 +132,13 @@ class Ours:
             if slot > self._slot:
                 await self.peer.connect(item["address"])
 
-    async def commit(self, round_: int, refresh: bool, values: torch.Tensor) -> str:
+    async def commit(self, round_: int, refresh: bool, trained: Trained) -> str:
         """Quantise: the root of the stored update."""
         self._exchange.forget()
         self._round, self._averages = None, {}
         self._arrived.clear()
         self._begun.clear()
         self._all_averaged.clear()
-        zeros = torch.zeros_like(values)
-        trained = Trained(zeros, values, values, values * values, STEPS, SAMPLES)
         place = UpdatePlace(self._job.job_id, round_, self._slot, refresh)
         manifest = await asyncio.to_thread(build_update, trained, place, self._rules, self._store.put)
         return await asyncio.to_thread(self._store.put_manifest, manifest)
@@ -287,11 +285,12 @@ async def run(folder: Path, job_folder: Path, slot: int) -> None:
 async def _answer_orders(ours: Ours, theirs: Theirs, slot: int, parameters: int) -> None:
     loop = asyncio.get_running_loop()
     drawn = torch.Generator().manual_seed(slot)
-    values, runner = torch.empty(0), None
+    values = averaged = torch.empty(0)
+    trained = Trained(values, values, values, STEPS, SAMPLES)
+    runner: AllReduceRunner | None = None
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         order = json.loads(line)
         answer: dict[str, Any] = {}
-        averaged: torch.Tensor | None = None
         match order["do"]:
             case "introduce":
                 answer = {
@@ -305,8 +304,9 @@ async def _answer_orders(ours: Ours, theirs: Theirs, slot: int, parameters: int)
                 await theirs.connect([item["theirs"] for item in order["peers"]])
             case "draw":
                 values = torch.randn(parameters, generator=drawn) * SPREAD
+                trained = Trained(torch.zeros(parameters), values, values * values, STEPS, SAMPLES)
             case "commit":
-                answer = {"root": await ours.commit(order["round"], order["refresh"], values)}
+                answer = {"root": await ours.commit(order["round"], order["refresh"], trained)}
             case "seal":
                 answer = {"averages": await ours.seal(order["round"], order["refresh"], order["roots"])}
             case "finish":
@@ -315,11 +315,10 @@ async def _answer_orders(ours: Ours, theirs: Theirs, slot: int, parameters: int)
                 torch.set_num_threads(order["threads"])
                 runner = await theirs.prepare(order["group"], values, order["part_size_bytes"])
             case "reduce" if runner is not None:
-                averaged = await theirs.run(runner, values.clone())
+                averaged = await theirs.run(runner, values)
+            case "check":
+                answer = {"hash": hash_hex(averaged.numpy().tobytes())}
         answer["at_s"] = time.monotonic()
-        if averaged is not None:
-            delta = averaged[:parameters]
-            answer |= {"hash": hash_hex(delta.numpy().tobytes()), "norm": float(delta.double().norm())}
         print(json.dumps(answer), flush=True)
 
 

@@ -265,7 +265,7 @@ def replace_digit(path: Path, position: int, line: int = 0) -> None:
     """Change the byte at ``position`` of a line to another one that might stand there."""
     raw = bytearray(path.read_bytes())
     start = sum(len(part) for part in bytes(raw).splitlines(keepends=True)[:line])
-    raw[start + position] = raw[start + position] ^ 1
+    raw[start + position] = ord("2") if raw[start + position] == ord("1") else ord("1")
     path.write_bytes(raw)
 
 

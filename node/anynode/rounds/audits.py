@@ -29,7 +29,8 @@ class Audit:
     @property
     def candidates(self) -> tuple[int, ...]:
         """Committed slots among which the draw picks."""
-        return tuple(item.slot for item in self.seal.commitments if item.slot not in self.admitted)
+        admitted = set(self.admitted)
+        return tuple(item.slot for item in self.seal.commitments if item.slot not in admitted)
 
     @property
     def to_replay(self) -> tuple[int, ...]:
@@ -45,12 +46,13 @@ class Audit:
 def judge(audit: Audit) -> tuple[Judged, ...]:
     """One judgement for each commitment of the round. Raises ``KeyError`` while replays are missing."""
     rejected = {item.slot: item.reason for item in audit.assign.rejected}
+    admitted, to_replay = set(audit.admitted), set(audit.to_replay)
     judged = []
     for item in audit.seal.commitments:
-        if item.slot in audit.admitted:
+        if item.slot in admitted:
             reason = rejected.get(item.slot, "replayed for admission: equal")
             judged.append(Judged(item.slot, item.node, True, item.slot not in rejected, reason))
-        elif item.slot in audit.to_replay:
+        elif item.slot in to_replay:
             replayed = audit.replayed[item.slot]
             judged.append(Judged(item.slot, item.node, True, replayed.accepted, replayed.reason))
         else:

@@ -19,7 +19,16 @@ from anynode.rounds.messages import CoordinatorMessage, Drawn, Failed, Join, Lea
 from anynode.rounds.records import Record
 from anynode.rounds.taking_in import take_in
 
+SWARM_OF_MANY = 64
+"""With more nodes than this, whether a round can open is looked at with the ticks and not with every sign of life."""
+
 __all__ = ["Node", "Phase", "Rules", "State", "absorb", "apply", "audit_secret", "fetch_key", "restore"]
+
+
+def _awaits_replays(state: State) -> bool:
+    """Whether newcomers' work is still being recomputed before the exchange; the next tick looks after the rest."""
+    admitting = state.phase is Phase.ADMITTING and state.seal is not None and not state.audits
+    return admitting and state.seal is not None and len(state.replayed) < len(state.seal.commitments)
 
 
 def restore(rules: Rules, records: Iterable[Record], now: float) -> State:
@@ -33,8 +42,10 @@ def restore(rules: Rules, records: Iterable[Record], now: float) -> State:
 def apply(state: State, message: CoordinatorMessage, now: float) -> Step:
     """Take in one message or event, then go on as far as possible."""
     state, effects = take_in(state, message, now)
-    # A sign of life decides nothing but whether a round can open: thousands of members give one every second.
-    if isinstance(message, Join | Sync) and state.phase is not Phase.WAITING:
+    # A sign of life decides nothing but whether a round can open, and thousands of members give one every second.
+    if isinstance(message, Join | Sync) and (state.phase is not Phase.WAITING or len(state.nodes) > SWARM_OF_MANY):
+        return state, effects
+    if isinstance(message, Replayed) and _awaits_replays(state):
         return state, effects
     audits = isinstance(message, Tick | Drawn | Replayed | Failed | Leave)
     while True:

@@ -11,7 +11,7 @@ from anynode.rounds.audits import judge
 from anynode.rounds.books import close_books
 from anynode.rounds.coordination import Phase, State, Step, alive, ask, audit_secret, present
 from anynode.rounds.deal import deal, take, work_seed
-from anynode.rounds.effects import Append, Apply, DrawAudits, FetchResult, GetBeacon, Replay
+from anynode.rounds.effects import Append, Apply, CoordinatorEffect, DrawAudits, FetchResult, GetBeacon, Replay
 from anynode.rounds.messages import PROTOCOL, ChunkDone
 from anynode.rounds.pacing import inner_steps
 from anynode.rounds.quotas import deadline_s, median_speed, quotas, within_budget
@@ -176,17 +176,16 @@ def _advance_admitting(state: State, now: float) -> Step:
     if proven:
         weightless = tuple(item.slot for item in standing if not opened.members[item.slot].proven)
         return _assign(state, proven, banned, weightless, now)
+    asking_for: list[CoordinatorEffect] = []
     for item in standing:
         if item.slot not in state.replayed:
-            key = f"replay {opened.round} {item.slot}"
-            asked, effects = ask(state, key, Replay(opened, seal, item.slot), now)
-            if effects:
-                return asked, effects
-    verdicts = [state.replayed.get(item.slot) for item in standing]
-    if any(verdict is None for verdict in verdicts):
-        return state, []
-    accepted = tuple(verdict.slot for verdict in verdicts if verdict and verdict.accepted)
-    rejected = tuple(Reason(v.slot, v.reason) for v in verdicts if v and not v.accepted)
+            state, effects = ask(state, f"replay {opened.round} {item.slot}", Replay(opened, seal, item.slot), now)
+            asking_for += effects
+    if asking_for or any(item.slot not in state.replayed for item in standing):
+        return state, asking_for
+    verdicts = [state.replayed[item.slot] for item in standing]
+    accepted = tuple(verdict.slot for verdict in verdicts if verdict.accepted)
+    rejected = tuple(Reason(verdict.slot, verdict.reason) for verdict in verdicts if not verdict.accepted)
     return _assign(state, accepted, banned + rejected, (), now)
 
 

@@ -10,7 +10,7 @@ import pytest
 from swarm_peers import StartPeer
 
 from anynode.blobs.store import BlobStore
-from anynode.swarm.payloads import CHUNKS, CHUNKS_MAX, fetch_payloads, serve_payloads
+from anynode.swarm.payloads import CHUNKS, CHUNKS_MAX, MAKER_SHARE, fetch_payloads, serve_payloads
 from anynode.swarm.peer import Peer
 from anynode_contracts.errors import RefusedError, StorageError, UnreachableError
 
@@ -92,6 +92,37 @@ async def test_the_keeper_gives_what_a_maker_lacks_refuses_or_owes_for_long(
 
     assert all(fetched.has(digest) for digest in makers)
     assert asked and max(asked) <= CHUNKS_MAX
+
+
+async def test_a_maker_on_a_slow_line_has_to_send_little_where_a_keeper_has_a_good_one(
+    start_peer: StartPeer, tmp_path: Path
+) -> None:
+    fetcher = await start_peer("fetcher")
+    maker, keeper = [await start_peer(name, *fetcher.addresses) for name in ("maker", "keeper")]
+    made_here, fetched = BlobStore(tmp_path / "made"), BlobStore(tmp_path / "fetched")
+    chunks = made(made_here, 5)
+    asked_of_maker: list[bytes] = []
+    rest_is_here = asyncio.Event()
+
+    async def slowly(peer_id: str, request: bytes) -> bytes:
+        asked_of_maker.append(request)
+        await rest_is_here.wait()
+        raise RefusedError("this line is too slow; ask another")
+
+    def allow(peer_id: str, digest: str) -> bool:
+        served.add(digest)
+        if len(served) == COUNT - COUNT // MAKER_SHARE:
+            rest_is_here.set()
+        return True
+
+    served: set[str] = set()
+    await maker.serve(CHUNKS, slowly, limit_bytes=1 << 10)
+    await serve_payloads(keeper, made_here, allow=allow)
+
+    await fetch_payloads(fetcher, fetched, dict.fromkeys(chunks, maker.peer_id), keeper.peer_id, hedge_after_s=600.0)
+
+    assert all(fetched.has(digest) for digest in chunks)
+    assert len(b"".join(asked_of_maker)) == COUNT // MAKER_SHARE * 64
 
 
 async def test_chunks_that_nobody_gives_and_a_full_disk_are_errors(start_peer: StartPeer, tmp_path: Path) -> None:

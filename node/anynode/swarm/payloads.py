@@ -27,7 +27,9 @@ CHUNKS = "chunks"
 CHUNKS_MAX = 8
 PER_SOURCE = 2
 PER_KEEPER = 4
-"""Requests under way at a maker, and at the one that has everything."""
+"""Requests under way at a source, and at the one that has everything."""
+MAKER_SHARE = 8
+"""With a keeper, a maker has one request under way, for an eighth of what waits there: its line may be a slow one."""
 HEDGE_AFTER_S = 5.0
 ANSWER_TIMEOUT_S = 120.0
 CHUNKS_RATE = Rate(per_s=100.0, burst=400)
@@ -95,9 +97,8 @@ class _Gathering:
 
     async def run(self) -> None:
         """Ask makers and keeper until all is here or none of them gives more."""
-        lanes = [
-            asyncio.create_task(self._ask_maker(maker)) for maker in list(self._waiting) for _ in range(PER_SOURCE)
-        ]
+        per_maker = 1 if self._keeper else PER_SOURCE
+        lanes = [asyncio.create_task(self._ask_maker(maker)) for maker in list(self._waiting) for _ in range(per_maker)]
         if self._keeper:
             lanes += [asyncio.create_task(self._ask_keeper()) for _ in range(PER_KEEPER)]
         running = set(lanes)
@@ -136,8 +137,9 @@ class _Gathering:
 
     async def _ask_maker(self, maker: str) -> None:
         waiting = self._waiting[maker]
-        while batch := [waiting.popleft() for _ in range(min(len(waiting), CHUNKS_MAX))]:
-            if not await self.ask(maker, batch):
+        while waiting:
+            most = max(1, len(waiting) // MAKER_SHARE) if self._keeper else len(waiting)
+            if not await self.ask(maker, [waiting.popleft() for _ in range(min(most, CHUNKS_MAX))]):
                 return
 
     async def _call(self, source: str, request: bytes) -> bytes:

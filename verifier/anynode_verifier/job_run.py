@@ -37,6 +37,7 @@ from anynode.rounds.messages import (
     CoordinatorMessage,
     DeliveryReceipt,
     Drawn,
+    Gone,
     Join,
     Receipt,
     Refused,
@@ -67,6 +68,7 @@ log = logging.getLogger(__name__)
 
 PUSH_TIMEOUT_S = 20.0
 BLOCK_PAUSE_S = 1.0
+WATCH_PAUSE_S = 0.5
 LOSSES = "losses.json"
 
 
@@ -131,18 +133,32 @@ class JobRun:
         await asyncio.to_thread(self._keeping.note, self.log.bodies, [self.rules.state_root])
         if self.driver.state.round not in self.progress.losses:
             await self._measure(self.driver.state.round, self.driver.state.state_root or self.rules.state_root)
-        writing = asyncio.create_task(self._write_records())
-        driving = asyncio.create_task(self.driver.run())
+        tasks = [asyncio.create_task(work) for work in (self._write_records(), self._watch(), self.driver.run())]
         try:
-            done, _ = await asyncio.wait({writing, driving}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (writing, driving, *self._pushes):
+            for task in (*tasks, *self._pushes):
                 task.cancel()
-            await asyncio.gather(writing, driving, *self._pushes, return_exceptions=True)
+            await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
             await self._trainers.close()
             await self._replayer.close()
+
+    async def _watch(self) -> None:
+        """Notice at once that a process has died: its connection closes. A cut line shows only in its silence."""
+        before: frozenset[str] = frozenset()
+        while True:
+            await asyncio.sleep(WATCH_PAUSE_S)
+            try:
+                connected = frozenset(await self._peer.connected_peers())
+            except UserError as error:
+                log.debug("connections are not known: %s", error)
+                continue
+            for name, node in list(self.driver.state.nodes.items()):
+                if node.peer in before - connected:
+                    await self.driver.feed(Gone(name))
+            before = connected
 
     # ------------------------------------------------------------ what members say
 

@@ -260,6 +260,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """The connection to this node has closed: it is not waited for until it is heard again."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """The verifier has recomputed a slot's work."""
 
@@ -303,6 +310,7 @@ CoordinatorMessage = (
     | DeliveryReceipt
     | StateReport
     | Leave
+    | Gone
     | Tick
     | Replayed
     | ResultFetched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from anynode.rounds.messages import (
     DeliveryReceipt,
     Drawn,
     Failed,
+    Gone,
     Join,
     Leave,
     Receipt,
@@ -38,6 +40,8 @@ def take_in(state: State, message: CoordinatorMessage, now: float) -> Step:
             return _sync(state, message, now)
         case Leave():
             return with_node(state, message.node, joined=False), []
+        case Gone():
+            return with_node(state, message.node, seen_at=-math.inf), []
         case Commitment():
             return _commitment(state, message, now)
         case ChunkDone():

@@ -34,6 +34,7 @@ from anynode.rounds.messages import (
     DeliveryReceipt,
     Drawn,
     Failed,
+    Gone,
     Join,
     Leave,
     Receipt,
@@ -307,6 +308,16 @@ def test_the_seal_waits_for_the_living_until_the_deadline(centre: Centre) -> Non
     centre.now = 6.0
     centre.feed_until_still(Tick())
     assert centre.state.phase is Phase.ADMITTING, "Bob has not been heard for six seconds"
+
+
+def test_whose_connection_has_closed_is_not_waited_for_until_it_is_heard(centre: Centre) -> None:
+    centre.feed_until_still(Gone(BOB))
+    centre.hear(BOB)
+    centre.commit(ALICE)
+    assert centre.state.phase is Phase.WORKING, "Bob has been heard since"
+    centre.feed_until_still(Gone(BOB))
+    assert centre.state.phase is Phase.ADMITTING
+    centre.feed_until_still(Gone("0x" + "0" * 40))
 
 
 def test_the_audit_block_is_still_to_come_when_the_round_is_sealed(centre: Centre) -> None:

@@ -324,6 +324,10 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
     "a slot of another number": (edit_open(first_member(slot=1)), "one slot"),
     "one node twice": (edit_open(lambda o: replace(o, members=(o.members[0],) * len(o.members))), "one slot"),
     "a round opened twice": (twice(Open, 1), "out of order"),
+    "a quota of more than twice the round": (edit_open(first_member(quota_steps=11)), "quota out of bounds"),
+    "a quota of nothing": (edit_open(first_member(quota_steps=0)), "quota out of bounds"),
+    "other inner steps than the job's": (edit_open(lambda o: replace(o, inner_steps=6)), "other inner steps"),
+    "a round without end": (edit_open(lambda o: replace(o, work_s=10**6)), "lasts longer"),
     # the seal
     "a commitment without its signature": (edit_seal(first_commitment(signature="0x" + "0" * 130)), "signature"),
     "another update under the signature": (edit_seal(first_commitment(update_root="9" * 64)), "not signed by"),
@@ -365,6 +369,25 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
     "a reducer without weight": (
         edit_assign(lambda a: replace(a, reducers=(Reducer(0, a.weightless[0], a.accepted[0]), *a.reducers[1:]))),
         "stranger reduce",
+    ),
+    "a witness without weight": (
+        edit_assign(lambda a: replace(a, reducers=(replace(a.reducers[0], witness=a.weightless[0]), *a.reducers[1:]))),
+        "does not reduce",
+    ),
+    "two witnesses of one reducer": (
+        edit_assign(
+            lambda a: replace(
+                a,
+                reducers=tuple(
+                    Reducer(item.chunk, a.accepted[0], a.accepted[item.chunk % 2 - 1]) for item in a.reducers
+                ),
+            )
+        ),
+        "two witnesses",
+    ),
+    "a reducer that nobody can reach": (
+        edit_open(lambda o: replace(o, members=tuple(replace(m, reduces=False) for m in o.members))),
+        "does not reduce",
     ),
     "a chunk that nobody reduces": (edit_assign(lambda a: replace(a, reducers=a.reducers[1:])), "every chunk exactly"),
     "a chunk reduced twice": (

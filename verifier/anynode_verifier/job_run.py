@@ -52,7 +52,7 @@ from anynode.rounds.statements import statement
 from anynode.swarm.payloads import fetch_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
-from anynode.watch.logs import enter_job, enter_round
+from anynode.watch.logs import enter_round
 from anynode.worker.home import JobHome
 from anynode.worker.keeping import Keeping
 from anynode.worker.link import PUSH
@@ -129,7 +129,6 @@ class JobRun:
 
     async def run(self) -> None:
         """Coordinate until cancelled. Raises ``UserError`` when records cannot be kept (a full disk)."""
-        enter_job(self.job.job_id)
         await asyncio.to_thread(self._keeping.note, self.log.bodies, [self.rules.state_root])
         if self.driver.state.round not in self.progress.losses:
             await self._measure(self.driver.state.round, self.driver.state.state_root or self.rules.state_root)
@@ -284,6 +283,7 @@ class JobRun:
             self.progress.opened_at[record.body.round] = self._clock()
         elif record.body.kind == "close":
             self.progress.closed_at[record.body.round] = self._clock()
+            log.info("round %d closes, state %s…", record.body.round, record.body.state_root[:16])
 
     def _push(self, signed: SignedRecord) -> None:
         """Tell the members that can be reached at once; who misses it asks with the next sync."""

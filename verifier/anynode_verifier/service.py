@@ -27,6 +27,7 @@ from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits
 from anynode.training.process import TrainerSettings
+from anynode.watch.logs import enter_job
 from anynode.worker.directory import COORDINATOR_TTL_S, announce_coordinator
 from anynode.worker.link import JOB, JOBS, REGISTER, ROUND
 from anynode_contracts.canonical import canonical_json
@@ -174,6 +175,7 @@ class Verifier:
         return run
 
     async def _run_job(self, run: JobRun) -> None:
+        enter_job(run.job.job_id)
         log.info("job %s (%s): coordinating from round %d", run.job.job_id[:16], run.job.name, run.driver.state.round)
         await run.run()
 

@@ -27,6 +27,8 @@ def job_status(run: JobRun, now: float) -> dict[str, Any]:
             "state_round": node.state_round,
             "refused": node.banned,
             "quota_steps": places[name].quota_steps if name in places else 0,
+            "steps_per_s": node.pace.steps_per_s,
+            "chunks_per_s": node.chunks_per_s,
             "committed": name in places and places[name].slot in state.commitments,
             "last_verdict": verdicts.get(name),
         }

@@ -152,7 +152,7 @@ def _job(job: dict[str, Any]) -> list[RenderableType]:
         )
     ]
     if job["members"]:
-        columns = ("node", "alive", "standing", "quota", "committed", "reduces", "last verdict")
+        columns = ("node", "alive", "standing", "quota", "speed", "committed", "reduces", "last verdict")
         parts.append(_table(columns, [_member(item) for item in job["members"]]))
     audits = job["audits"]
     parts.append(
@@ -183,10 +183,18 @@ def _member(item: dict[str, Any]) -> tuple[str, ...]:
         "yes" if item["alive"] else "no",
         "proven" if item["proven"] else "newcomer",
         f"{item['quota_steps']} steps" if item["quota_steps"] else "no place",
+        f"{item['steps_per_s']:.1f} steps/s" if item["steps_per_s"] else "not known",
         "yes" if item["committed"] else "no",
-        "yes" if item["reduces"] else "no",
+        _reducing(item),
         f"refused: {item['refused']}" if item["refused"] else last,
     )
+
+
+def _reducing(item: dict[str, Any]) -> str:
+    """Whether it reduces, and how fast it has been seen to: as fast as its line takes chunks and gives averages."""
+    if not item["reduces"]:
+        return "no"
+    return f"{item['chunks_per_s']:.1f} chunks/s" if item["chunks_per_s"] else "yes"
 
 
 def _money(nodes: list[dict[str, Any]]) -> list[RenderableType]:

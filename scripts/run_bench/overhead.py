@@ -57,13 +57,13 @@ class SwarmOfOne:
         done = await self.trainer.work(spec)
         self.step_s = done.seconds / done.steps
         manifest = self.store.manifest(done.update_root, "update")
-        results = []
-        for chunk, reference in zip(chunk_specs(self.job.model.parameters, refresh), manifest.chunks, strict=True):
-            delivered = self.store.put(self.store.get(reference.hash))
-            item = ReduceInput(0, delivered, done.samples, done.steps)
-            results.append(
-                await self.trainer.reduce(ReduceSpec(self.job.job_id, self.round, chunk.index, refresh, (item,)))
-            )
+        chunks = zip(chunk_specs(self.job.model.parameters, refresh), manifest.chunks, strict=True)
+        orders = []
+        for chunk, reference in chunks:
+            item = ReduceInput(0, self.store.put(self.store.get(reference.hash)), done.samples, done.steps)
+            orders.append(ReduceSpec(self.job.job_id, self.round, chunk.index, refresh, (item,)))
+        outcomes = await self.trainer.reduce(orders)
+        results = [outcome for outcome in outcomes if isinstance(outcome, str)]  # apply refuses when one is missing
         cursor = (self.round + 1) * count
         after = ApplySpec(self.root, refresh, tuple(results), done.steps, self.round + 1, cursor, ())
         self.root = await self.trainer.apply(after)

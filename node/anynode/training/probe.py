@@ -17,6 +17,8 @@ from anynode_contracts.errors import UserError
 
 _STATE_VECTORS = 4
 _OPTIMIZER_VECTORS = 2
+_SPARE_BYTES = 48 << 20
+"""For what a round needs besides: chunks under way, a batch's data, threads that hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def fitting(graph: Graph, place: Place) -> Fit:
 
 def _try(graph: Graph, place: Place, size: int) -> None:
     layout = TensorLayout(tuple((name, spec.shape) for name, spec in graph.parameters.items()))
-    held = torch.empty(_STATE_VECTORS * layout.values)
+    held = torch.empty(_STATE_VECTORS * layout.values), torch.empty(_SPARE_BYTES, dtype=torch.uint8)
     moments = torch.empty(_OPTIMIZER_VECTORS * layout.values, device=place.device)
     params = torch.zeros(layout.values, device=place.device)
     gradients = Gradients(graph.loss, layout, params, place)

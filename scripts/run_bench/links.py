@@ -29,11 +29,11 @@ SHAPE = Shape(width=256, layers=6, heads=4, context=64, batch=1)
 INNER_STEPS = 20
 #: What the machines of the homes can do, held on every side alike; the second is for the side that is judged by how
 #: busy it keeps them, where a step takes longer, as it does for most who train at home.
-STEPS_PER_S_MAX, STEPS_PER_S_MAX_AUTO = 8.0, 1.0
+STEPS_PER_S_MAX, STEPS_PER_S_MAX_AUTO = 8.0, 0.5
 DDP_PORT = 29500
 LIGHTHOUSE_PORT = 29510
 #: Seconds of measuring a side, in the short and in the long form.
-SIDE_S, SIDE_DEEP_S = 40.0, 150.0
+SIDE_S, SIDE_DEEP_S = 40.0, 110.0
 STEPS = f"inner_steps = {INNER_STEPS}"
 AUTO = 'inner_steps = "auto"'
 #: What only the long form measures.
@@ -92,7 +92,7 @@ def _plans(folder: Path, wares: Wares, swarms: dict[str, AnyNode], *, deep: bool
     if deep:
         late = task(INNER_STEPS, overlap=True)
         plans.insert(3, Plan("hivemind_late", lambda: Programs("links_hivemind.py", late, _meet_hivemind)))
-        auto = Plan("anynode_auto", lambda: swarm("auto", AUTO, STEPS_PER_S_MAX_AUTO), unit=REFRESH_ROUNDS, warm=3)
+        auto = Plan("anynode_auto", lambda: swarm("auto", AUTO, STEPS_PER_S_MAX_AUTO), unit=REFRESH_ROUNDS, warm=2)
         plans.append(auto)
     return plans
 
@@ -164,7 +164,7 @@ def _notes(fixed: AnyNode, *, deep: bool) -> tuple[str, ...]:
     source = "measured here" if deep else "read from docs/evidence/links.json, where the long form keeps it"
     return (
         f"Sides one after the other, as in the table. {SHAPE}; machines of {STEPS_PER_S_MAX:g} steps a second.",
-        f"utilisation is {source}: for machines of {STEPS_PER_S_MAX_AUTO:g} step a second.",
+        f"utilisation is {source}: for machines of {STEPS_PER_S_MAX_AUTO:g} steps a second.",
         "In compute: forward, backward and clipping of the others; of AnyNode, from a round's opening to its seal.",
         "hivemind_late hides its averaging behind the next steps, which then start from parameters a round old.",
         described(timeline(fixed.events, PEERS, refresh=False), "A round of AnyNode without moments"),

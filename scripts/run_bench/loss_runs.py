@@ -18,7 +18,6 @@ from loss_settings import (
     CONTEXT,
     GIVEN_UP_RATIO,
     LEARNING_RATE_FIRST,
-    OUTER_FACTORS,
     OUTER_PUBLISHED,
     PEERS,
     POINTS,
@@ -108,7 +107,7 @@ def ground(world: World) -> dict[str, Any]:
     """What every run of a file has in common."""
     return {
         "data": world.data.hash,
-        "model": world.graph.identity,
+        "model": world.model_shape,
         "parameters": world.parameters,
         "peers": PEERS,
         "batch_size": BATCH_SIZE,
@@ -166,8 +165,7 @@ def run_all(world: World, book: Book, say: Say) -> None:
 
 
 def tune(attempt: Callable[[Rates, Run | None], Run], setting: Setting) -> Rates:
-    """The best rates for ``setting``: double or halve the learning rate as long as that helps, then try the other outer
-    steps.
+    """The best rates for ``setting``: double or halve the learning rate as long as that helps, with either outer step.
 
     ``attempt`` makes a run, which it may give up when it falls far behind the best so far.
     """
@@ -180,13 +178,17 @@ def tune(attempt: Callable[[Rates, Run | None], Run], setting: Setting) -> Rates
         best = made if won else best
         return won
 
-    start = best.learning_rate
-    for factor in (2.0, 0.5):
-        while better(Rates(best.learning_rate * factor)):
-            pass
-        if best.learning_rate != start:
-            break
-    if setting.inner_steps > 1:
-        for rate in [best.learning_rate * factor for factor in OUTER_FACTORS]:
-            better(Rates(rate, OUTER_PUBLISHED))
+    def climb() -> None:
+        start = best.learning_rate
+        for factor in (2.0, 0.5):
+            while better(Rates(best.learning_rate * factor, best.outer)):
+                pass
+            if best.learning_rate != start:
+                return
+
+    climb()
+    if setting.inner_steps > 1 and any(
+        better(Rates(best.learning_rate * part, OUTER_PUBLISHED)) for part in (1.0, 0.5)
+    ):
+        climb()
     return best.rates

@@ -38,6 +38,10 @@ class World:
         self.graph: Graph = export(first.loss, first.params, first.example_batch, folder / "model")
 
     @property
+    def model_shape(self) -> str:
+        return f"template gpt, width {WIDTH}, layers {LAYERS}, heads {HEADS}"
+
+    @property
     def parameters(self) -> int:
         return self.graph.parameter_count
 

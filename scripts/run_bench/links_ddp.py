@@ -6,7 +6,7 @@ import os
 import statistics
 
 import torch.distributed as dist
-from links_work import Rounds, Task, Training
+from links_work import Rounds, Task, Training, wait_for_all
 from torch.nn.parallel import DistributedDataParallel
 
 ALONE_STEPS = 5
@@ -23,6 +23,7 @@ def main() -> None:
     with module.no_sync():
         compute_s = statistics.median([training.gradients(module) for _ in range(ALONE_STEPS)])
     rounds = Rounds(training)
+    wait_for_all()
     while True:
         training.gradients(module)
         optimizer.step()

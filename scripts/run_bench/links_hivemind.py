@@ -11,7 +11,7 @@ import time
 import hivemind
 import hivemind_8bit
 from hivemind.compression import Float16Compression, SizeAdaptiveCompression, Uniform8BitQuantization
-from links_work import Rounds, Task, Training, tell
+from links_work import Rounds, Task, Training, tell, wait_for_all
 
 PORT = 29600
 MATCHMAKING_S = 2.0
@@ -52,6 +52,7 @@ def main() -> None:
         tracker_opts={"min_refresh_period": 0.2, "default_refresh_period": 0.5},
     )
     rounds = Rounds(training)
+    wait_for_all()
     while True:
         epoch, steps = optimizer.local_epoch, 0
         while optimizer.local_epoch == epoch:

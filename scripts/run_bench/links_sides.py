@@ -125,6 +125,12 @@ class Programs:
         meeting = self._meet(homes, self)
         for rank in range(len(self._said), PEERS):
             self.start_peer(rank, meeting)
+        for rank in range(PEERS):
+            self.heard(rank, "ready")
+        for process in self._running:
+            if process.stdin is not None:
+                process.stdin.write(b"\n")
+                process.stdin.flush()
 
     def start_peer(self, rank: int, meeting: str) -> None:
         self.start_program(rank, self._task.at(rank, self._homes[rank].address, meeting).to_json())
@@ -137,7 +143,7 @@ class Programs:
         self._running.append(
             self._homes[index].popen(
                 [sys.executable, str(self._program), *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
             )
@@ -169,10 +175,12 @@ class Programs:
         return self._rounds
 
     def trouble(self) -> str:
-        if all(process.poll() is None for process in self._running):
+        codes = [process.poll() for process in self._running]
+        if all(code is None for code in codes):
             return ""
         self._errors.seek(0)
-        return self._errors.read()[-600:].decode(errors="replace").strip() or "a peer has ended"
+        said = self._errors.read()[-600:].decode(errors="replace").strip()
+        return f"{self._program.name} has ended (exit codes {codes}): {said}"
 
     @staticmethod
     def _listen(process: subprocess.Popen[Any], said: list[tuple[float, dict[str, Any]]]) -> None:

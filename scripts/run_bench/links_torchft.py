@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from links_work import Rounds, Task, Training
+from links_work import Rounds, Task, Training, wait_for_all
 from torchft.coordination import LighthouseServer
 from torchft.local_sgd import DiLoCo
 from torchft.manager import Manager
@@ -56,6 +56,7 @@ def main() -> None:
     inner = training.optimizer(training.model.parameters())
     outer = torch.optim.SGD(training.model.parameters(), lr=0.7, momentum=0.9, nesterov=True)
     rounds = Rounds(training)
+    wait_for_all()
     with DiLoCo(manager, [training.model], inner, outer, sync_every=task.inner_steps, use_bucketization=True):
         while True:
             for _ in range(task.inner_steps):

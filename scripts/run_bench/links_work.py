@@ -122,6 +122,12 @@ class Rounds:
         self._said_s, self._number = self._training.compute_s, self._number + 1
 
 
+def wait_for_all() -> None:
+    """Say that this peer is ready, and wait until all are: nobody begins alone."""
+    tell(ready=True)
+    sys.stdin.readline()
+
+
 def tell(**facts: object) -> None:
     """One line of JSON for the bench."""
     print(json.dumps(facts), flush=True)

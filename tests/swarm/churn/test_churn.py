@@ -120,10 +120,16 @@ def test_everybody_is_killed_and_starts_again_from_disk(swarm: ChurnNetwork) -> 
 
 
 def test_a_newcomer_is_killed_in_mid_download_and_goes_on_with_the_rest(swarm: ChurnNetwork) -> None:
-    """Rounds are long now, and one has just begun. It has some chunks of the state when it dies; when it comes back it
-    asks for the others only, and several peers serve it.
+    """Rounds are long now, and one has just begun; on a busy machine it may still end too soon, and another comes."""
+    before = swarm.lines()
+    assert any(resumes_a_download(swarm, f"late-{number}") for number in range(3)), swarm.words()
+    swarm.check(before)
+
+
+def resumes_a_download(swarm: ChurnNetwork, name: str) -> bool:
+    """A newcomer has some chunks of the state when it dies; when it comes back it asks for the others only, and several
+    peers serve it. False if another state was the newest by then.
     """
-    before, name = swarm.lines(), "late"
     swarm.nodes[name] = swarm.wallet(name)
     store = NodeHome(swarm.home / "home" / "data" / "nodes" / NETWORK / name).store
     swarm.start_doomed_worker(name, "during FetchState")
@@ -132,14 +138,16 @@ def test_a_newcomer_is_killed_in_mid_download_and_goes_on_with_the_rest(swarm: C
     assert kept
     swarm.start_doomed_worker(name, "never -")
     swarm.until("its state", lambda: swarm.worker_home(name).held()[0] > 0, "verifier", name, *STEADY)
-    assert swarm.worker_home(name).held()[1] == root, "the round was over too soon for this test"
-    found = re.findall(r"fetched (\d+) bytes from (\d+) peers", swarm.processes.log(name))
     manifest = store.manifest(root, "state")
+    if store.missing(manifest):
+        swarm.processes.stop(name)
+        return False
+    fetched = re.search(r"fetched (\d+) bytes from (\d+) peers", swarm.processes.log(name))
+    assert fetched is not None
     assert [store.path(digest).stat().st_mtime_ns for digest in kept] == list(kept.values()), "a chunk came twice"
-    sizes = {chunk.hash: chunk.size_bytes for chunk in manifest.chunks}
-    assert int(found[-1][0]) == sum(sizes.values()) - sum(sizes[digest] for digest in kept)
-    assert int(found[-1][1]) > 1
-    swarm.check(before)
+    assert int(fetched[1]) == sum(chunk.size_bytes for chunk in manifest.chunks if chunk.hash not in kept)
+    assert int(fetched[2]) > 1
+    return True
 
 
 def partial_state(swarm: ChurnNetwork, store: BlobStore) -> tuple[str, dict[str, int]]:
@@ -155,7 +163,7 @@ def partial_state(swarm: ChurnNetwork, store: BlobStore) -> tuple[str, dict[str,
 
 def test_the_audit_of_it_all_holds(swarm: ChurnNetwork) -> None:
     """Everybody has left; a stranger replays the whole lineage and one round, and rebuilds what was paid."""
-    for name in ("late", *STEADY):
+    for name in [name for name in swarm.nodes if swarm.processes.runs(name)]:
         swarm.processes.stop(name)
     swarm.until("the last verdict", lambda: len(swarm.bodies(Verdict)) == swarm.closed(), "verifier")
     swarm.until("the last pay", lambda: set(swarm.trained("worker-1")) <= swarm.credited()["worker-1"], "verifier")

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from eth_account import Account
 from prometheus_client.parser import text_string_to_metric_families
-from small_network import NETWORK, VERIFIER_READY, VERIFIER_RUN, SmallNetwork
+from small_network import BATCH_SIZE, NETWORK, VERIFIER_READY, VERIFIER_RUN, SmallNetwork
 
 WORKER = "worker"
 SERVED = "Metrics are at "
@@ -27,7 +27,7 @@ def swarm(network: SmallNetwork) -> SmallNetwork:
     network.until("the verifier", lambda: VERIFIER_READY in processes.log("verifier"), "verifier")
     network.submit(network.job_file("watched", rounds=200, inner_steps=20, budget="100"))
     network.start_worker(WORKER, "--metrics-port", "0", "--log-format", "json")
-    network.until("two rounds", lambda: network.job()["round"] >= 2, "verifier", WORKER)
+    network.until("accepted work", lambda: network.job()["audits"]["judged"] >= 2, "verifier", WORKER)
     return network
 
 
@@ -44,8 +44,8 @@ def metrics(network: SmallNetwork, name: str) -> dict[str, float]:
 
 def test_a_worker_has_metrics(swarm: SmallNetwork) -> None:
     seen = metrics(swarm, WORKER)
-    assert seen["anynode_member_steps_total"] > 20
-    assert seen["anynode_member_samples_committed_total"] >= 80
+    assert seen["anynode_member_steps_total"] * BATCH_SIZE >= seen["anynode_member_samples_committed_total"] > 0
+    assert seen["anynode_member_verdicts_total accepted"] >= 1 and seen["anynode_member_samples_accepted_total"] > 0
     assert seen["anynode_member_steps_per_second"] > 0 and 0 < seen["anynode_member_utilisation"] <= 1
     assert seen["anynode_member_round_seconds_count"] >= 2
     assert seen["anynode_member_chunks_reduced_total"] >= 2
@@ -60,8 +60,8 @@ def test_a_verifier_has_metrics(swarm: SmallNetwork) -> None:
     seen, job = metrics(swarm, "verifier"), swarm.job()["job_id"][:16]
     assert seen[f"anynode_job_round {job}"] >= 2
     assert seen[f"anynode_job_members_alive {job}"] == 1
-    assert seen[f"anynode_job_samples_committed_total {job}"] >= 160
-    assert seen[f"anynode_job_samples_accepted_total {job}"] >= 80
+    committed, accepted = (seen[f"anynode_job_samples_{word}_total {job}"] for word in ("committed", "accepted"))
+    assert committed >= accepted > 0
     assert seen[f"anynode_job_audits_total {job} rejected"] == 0
     assert 0 < seen[f"anynode_job_validation_loss {job}"] < 10
     assert seen["anynode_peer_bytes_total sent blob"] > 10_000
@@ -105,7 +105,7 @@ def test_status_watch_without_a_terminal_prints_again_and_ends_with_ctrl_c(swarm
     _, err = watching.communicate(timeout=30)
     assert watching.returncode == 130 and err == ""
     shown = "".join(seen)
-    assert "20 steps" in shown and "proven" in shown
+    assert " steps" in shown and "steps/s" in shown and "proven" in shown
     assert "accepted: " in shown and "validation loss" in shown
 
 

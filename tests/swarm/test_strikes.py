@@ -11,11 +11,12 @@ from swarm_peers import StartPeer
 from anynode.blobs.manifest import ChunkRef, Manifest
 from anynode.blobs.store import BlobStore
 from anynode.rounds import wire
+from anynode.rounds.messages import PROTOCOL
 from anynode.swarm.blob_exchange import BLOB, fetch_blob, serve_blobs
 from anynode.swarm.control import close_stream
 from anynode.swarm.frames import HEADER, Code, Kind, PeerRefusedError
 from anynode.swarm.limits import Rate
-from anynode.swarm.payloads import fetch_payload
+from anynode.swarm.payloads import CHUNKS, fetch_payloads, serve_payloads
 from anynode.swarm.peer import Peer
 from anynode.swarm.strikes import Dropped, StrikeRules, Strikes
 from anynode_contracts.canonical import hash_hex
@@ -99,7 +100,7 @@ async def send(peer: Peer, to: Peer, raw: bytes, name: str) -> bytes:
     [
         (Offence.FRAME, "reverse", HEADER.pack(77, 3) + b"abc"),
         (Offence.OVERSIZE, "reverse", HEADER.pack(Kind.REQUEST, 1 << 24)),
-        (Offence.SCHEMA, "parse", HEADER.pack(Kind.REQUEST, 2) + b"{}"),
+        (Offence.SCHEMA, "parse", HEADER.pack(Kind.REQUEST, 3) + bytes([PROTOCOL]) + b"{}"),
     ],
 )
 async def test_who_sends_rubbish_is_dropped_and_named(
@@ -159,17 +160,19 @@ async def test_wrong_bytes_of_a_chunk_count_and_its_sender_is_not_asked_again(
     for chunk in chunks:
         store.put(chunk)
     await serve_blobs(honest, store, allow=lambda _, __: True)
+    await serve_payloads(honest, store, allow=lambda _, __: True)
     asked = 0
 
     async def lie(peer_id: str, request: bytes) -> bytes:
         nonlocal asked
         asked += 1
-        return b"\0" * 999 + b"\1"
+        return (999).to_bytes(4, "big") + b"\0" * 999
 
-    await liar.serve(BLOB, lie, limit_bytes=64)
+    for name in (BLOB, CHUNKS):
+        await liar.serve(name, lie, limit_bytes=1000)
     own = BlobStore(tmp_path / "own-blobs")
     for chunk in chunks[: RULES.limit]:
-        await fetch_payload(client, own, hash_hex(chunk), [liar.peer_id, honest.peer_id])
+        await fetch_payloads(client, own, {hash_hex(chunk): liar.peer_id}, others=[honest.peer_id])
     assert asked == RULES.limit and client.conduct.is_dropped(liar.peer_id)
     manifest = Manifest("file", {}, tuple(ChunkRef(hash_hex(chunk), len(chunk)) for chunk in chunks))
     result = await fetch_blob(client, own, manifest, [liar.peer_id, honest.peer_id])

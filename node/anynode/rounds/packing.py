@@ -36,7 +36,7 @@ from anynode.rounds.records import (
 )
 from anynode.rounds.roster import Entry, Roster
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence, RefusedError
 
 EXPANDED_MAX = 4_000_000
 """Slots, chunks and ranges in all that one run of records may unpack into."""
@@ -83,7 +83,7 @@ def unpack(data: bytes, roster: Roster) -> tuple[SignedRecord, ...]:
     except RefusedError:
         raise
     except _MALFORMED as error:
-        raise RefusedError("a run of packed records is malformed; it is ignored") from error
+        raise BreachError("a run of packed records is malformed; it is ignored", Offence.SCHEMA) from error
 
 
 def _in_turn(reader: _Reader, height: int, follows: str, packed: Sequence[Any]) -> Iterator[SignedRecord]:
@@ -301,7 +301,9 @@ class _Reader:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise RefusedError(f"a packed record is malformed at {where[:100]} ({first['msg'][:100]})") from error
+            raise BreachError(
+                f"a packed record is malformed at {where[:100]} ({first['msg'][:100]})", Offence.SCHEMA
+            ) from error
         if isinstance(signed.record.body, Open):
             self.opens[signed.record.body.round] = signed.record.body
         return signed

@@ -29,7 +29,7 @@ from anynode.rounds.packing import RECORDS_MAX, pack, unpack
 from anynode.rounds.records import SignedRecord
 from anynode.rounds.roster import Roster
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence, RefusedError
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ def parse_answer(data: bytes, roster: Roster) -> CoordinatorAnswer:
     body = _body(data, what)
     length = _LENGTH.unpack_from(body)[0] if len(body) >= _LENGTH.size else len(body)
     if _LENGTH.size + length > len(body):
-        raise RefusedError(f"an {what} is cut short; it is ignored")
+        raise BreachError(f"an {what} is cut short; it is ignored", Offence.SCHEMA)
     word = body[_LENGTH.size : _LENGTH.size + length]
     return CoordinatorAnswer(_validate(_answer, word, what), unpack(body[_LENGTH.size + length :], roster))
 
@@ -135,4 +135,6 @@ def _validate(adapter: TypeAdapter[T], data: bytes, what: str) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its start"
-        raise RefusedError(f"a {what} is malformed at {where[:100]} ({first['msg'][:100]}); it is ignored") from error
+        raise BreachError(
+            f"a {what} is malformed at {where[:100]} ({first['msg'][:100]}); it is ignored", Offence.SCHEMA
+        ) from error

@@ -17,6 +17,8 @@ LogFormat = Literal["text", "json"]
 
 FIELDS = ("job", "round", "peer", "kind")
 _MESSAGE_CHARS_MAX = 4000
+#: By number: importing hivemind renames some of logging's levels.
+_LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
 @dataclass
@@ -62,7 +64,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
+            "level": _LEVELS.get(record.levelno, record.levelname),
             "logger": record.name,
             "message": record.getMessage()[:_MESSAGE_CHARS_MAX],
         }

@@ -300,6 +300,7 @@ class Worker:
 
         trainer = await self._trainers.get()
         result = await trainer.work(spec, time_limit_s=time_limit_s, on_progress=progress)
+        self._activity.on_progress(result.steps, self._activity.steps_of_round, None)  # the last may not be reported
         manifest = self._store.manifest(result.update_root, "update")
         # Nothing of an update is given to anyone before the seal, or it could be copied and committed to.
         self._private = frozenset({result.update_root, *(chunk.hash for chunk in manifest.chunks)})

@@ -60,7 +60,7 @@ def test_time_in_steps_is_utilisation_and_speed() -> None:
     assert isinstance(opened, Open) and isinstance(result, Result)
     assert activity.utilisation == 0.0
     activity.on_record(records[1])
-    with activity.doing(StartWork(opened, 0)):
+    with activity.doing(StartWork(opened, 0, 60.0)):
         for step in (1, 2, 3, 4):
             clock.now_s += 0.5
             activity.on_progress(step, 4, 2.5 - step / 10)

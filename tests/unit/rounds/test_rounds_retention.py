@@ -18,7 +18,6 @@ from anynode.worker.home import JobHome
 from anynode.worker.keeping import Keeping
 
 _, OPEN, SEAL, _, RESULT, CLOSE, VERDICT, _ = BODIES
-DAY_S = 86_400.0
 
 
 def past(rounds: int, final: int) -> list[Footprint]:

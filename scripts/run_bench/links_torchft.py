@@ -12,8 +12,8 @@ import threading
 from datetime import timedelta
 
 import torch
-import torch.distributed as dist
 from links_work import Rounds, Task, Training, wait_for_all
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is public all the same
 from torchft.coordination import LighthouseServer
 from torchft.local_sgd import DiLoCo
 from torchft.manager import Manager
@@ -35,7 +35,7 @@ def main() -> None:
     task = Task.read()
     os.environ["GLOO_SOCKET_IFNAME"] = "line"
     training = Training(task)
-    store = dist.TCPStore(task.address, 0, is_master=True, wait_for_workers=False)
+    store = TCPStore(task.address, 0, is_master=True, wait_for_workers=False)
     manager = Manager(
         pg=ProcessGroupGloo(timeout=LIMIT),
         load_state_dict=training.model.load_state_dict,

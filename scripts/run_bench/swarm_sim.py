@@ -6,6 +6,7 @@ import heapq
 import itertools
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -142,14 +143,18 @@ class Swarm:
             self.now, _, peer, message = heapq.heappop(self.queue)
             if isinstance(message, messages.Tick):
                 self._after(1.0, peer, message)
-            if peer is None:
-                self.centre, todo = coordinator.apply(self.centre, message, self.now)
-            else:
-                peer.state, todo = member.apply(peer.state, message, self.now)
-            for effect in todo:
+            for effect in self._apply(peer, message):
                 self._carry_out(peer, effect)
         if not self._over():
             raise AssertionError(f"the job of {self.peers} peers did not finish in {LIMIT_S:.0f} simulated seconds")
+
+    def _apply(self, peer: Peer | None, message: Any) -> Sequence[Any]:
+        """One transition of a core, the coordinator's for None: its effects."""
+        if peer is None:
+            self.centre, decided = coordinator.apply(self.centre, message, self.now)
+            return decided
+        peer.state, planned = member.apply(peer.state, message, self.now)
+        return planned
 
     def bytes_of_round(self, number: int) -> int:
         """What the records of a round take on the wire."""

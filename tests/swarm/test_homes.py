@@ -123,8 +123,9 @@ def called(caller: HomePeer, callee: HomePeer) -> bool:
 
 
 def test_a_home_that_reaches_nobody_says_what_was_tried(homes: Homes, tmp_path: Path) -> None:
-    identity = "Qm" + "a" * 44
-    nobody, relay = f"/ip4/11.77.9.9/tcp/4001/p2p/{identity}", f"/ip4/11.77.0.2/tcp/9/p2p/{identity}"
-    said = HomePeer(homes[FIRST], tmp_path / "late", 0, {"trusted_relays": [relay]}, nobody).hello["error"]
+    nobody, relay = (f"/ip4/{at}/p2p/Qm{of * 44}" for at, of in (("11.77.9.9/tcp/4001", "a"), ("11.77.0.2/tcp/9", "b")))
+    late = HomePeer(homes[FIRST], tmp_path / "late", 0, {"trusted_relays": [relay]}, nobody)
+    late.close()
+    said = late.hello["error"]
     assert f"tried {nobody} (" in said and f"relays: {relay} (connection refused)" in said
     assert "only private addresses, so it is behind a router" in said and "--relay" in said

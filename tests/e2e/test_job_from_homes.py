@@ -116,11 +116,11 @@ def world(wares: Wares) -> Iterator[World]:
         world.run("network", "init", "homes", "--host", homes[VERIFIER].address)
         world.start("verifier", homes[VERIFIER], "verifier", "run", "--network", "homes", until="Peers reach it")
         job = folder / "job.toml"
-        job.write_text(
-            JOB.format(
-                name="homes", model=wares.model, data=wares.data, inner_steps=20, rounds=500, workers=3, budget="100"
-            )
+        text = JOB.format(
+            **{"name": "homes", "model": wares.model, "data": wares.data, "rounds": 500, "inner_steps": 20},
+            **{"workers": 3, "round_s": 300, "exchange_s": 60, "budget": "100"},
         )
+        job.write_text(text)
         assert "job_id" in world.run("submit", str(job), "--network", "homes", "--wallet", "homes-owner")
         for name, index in ADDRESSES.items():
             world.nodes[name] = world.run("wallet", "create", name)["address"]

@@ -52,7 +52,7 @@ tokens_per_million_samples = "1000"
 budget = "{budget}"
 """
 #: No file of a process can grow over this, once its disk is "full".
-FULL_DISK_BYTES = 1000
+FULL_DISK_BYTES = 4000
 
 
 class Wares:

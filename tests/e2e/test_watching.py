@@ -94,6 +94,8 @@ def test_status_watch_without_a_terminal_prints_again_and_ends_with_ctrl_c(swarm
         stderr=subprocess.PIPE,
         text=True,
         env=dict(swarm.processes._environment),
+        # A shell's background job, as we may be, ignores Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     assert watching.stdout is not None
     seen: list[str] = []

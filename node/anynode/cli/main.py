@@ -125,8 +125,8 @@ def _explain(error: Exception) -> UserError | None:
 
 
 def _report(sentence: str, exit_code: int, *, as_json: bool) -> int:
-    """One sentence on stderr, or with --json an object on stdout."""
-    with contextlib.suppress(BrokenPipeError):
+    """One sentence on stderr, or with --json an object on stdout. Where neither can be written, the exit code tells."""
+    with contextlib.suppress(OSError):
         if as_json:
             print(json.dumps({"error": sentence, "exit_code": exit_code}), flush=True)
         else:

@@ -39,7 +39,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def running_chain(state: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """`anynode chain`, and what it said when it was ready."""
     command = [ANYNODE, "chain", "--port", str(port), "--state", str(state), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job, as we may be, ignores Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()

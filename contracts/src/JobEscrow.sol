@@ -29,6 +29,7 @@ contract JobEscrow is IJobEscrow, AccessManaged, ReentrancyGuard {
     /// @inheritdoc IJobEscrow
     IRewardDistributor public immutable DISTRIBUTOR;
 
+    /// @dev Every job that was ever opened, by the hash of its description.
     mapping(bytes32 job => Job) private _jobs;
 
     /// @param distributor Where draws go; its token is the escrow's.

@@ -24,6 +24,7 @@ contract MinerRegistry is IMinerRegistry, EIP712 {
     /// @inheritdoc IMinerRegistry
     uint64 public constant PAYOUT_CHANGE_DELAY = 48 hours;
 
+    /// @dev What a node signs to be registered by somebody else.
     bytes32 private constant _REGISTRATION_TYPEHASH =
         keccak256("Registration(address node,address payout,uint256 deadline)");
 
@@ -33,8 +34,10 @@ contract MinerRegistry is IMinerRegistry, EIP712 {
     /// @inheritdoc IMinerRegistry
     mapping(address node => uint32 index) public indexOf;
 
+    /// @dev Every node that was ever registered.
     mapping(uint32 index => Miner) private _miners;
 
+    /// @dev Names the domain in which nodes sign their registrations.
     constructor() EIP712("AnyNode MinerRegistry", "1") {}
 
     /*//////////////////////////////////////////////////////////////

@@ -10,6 +10,9 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 
 import {IRewardDistributor} from "./interfaces/IRewardDistributor.sol";
+import {IVerifierSet} from "./interfaces/IVerifierSet.sol";
+import {isDevelopmentChain} from "./libraries/DevelopmentChain.sol";
+import {RewardTree} from "./libraries/RewardTree.sol";
 
 /// @title RewardDistributor
 /// @notice See {IRewardDistributor}, which is the specification.
@@ -18,17 +21,20 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
 
     /// @dev About the newest root, in one slot. While it waits, `previousTotalGwei` is what a veto restores.
     struct Head {
-        uint64 activeAt;
+        uint40 activeAt;
+        uint24 cancelled;
         uint64 batch;
         uint64 totalGwei;
         uint64 previousTotalGwei;
     }
 
-    /// @dev What is in place, and how much was promised on `day` (days since 1970), in one slot.
+    /// @dev What is in place, how much was promised on `day` (days since 1970), and what bounties are paid from, in one
+    /// slot.
     struct Funds {
         uint128 fundedWei;
         uint64 promisedGwei;
-        uint64 day;
+        uint16 day;
+        uint48 bondGwei;
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -41,12 +47,18 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
     /// @inheritdoc IRewardDistributor
     uint64 public constant MAX_WINDOW = 30 days;
 
-    uint256 private constant _DEVELOPMENT_CHAIN_ID = 31337;
+    /// @dev What verifiers sign.
+    bytes32 private constant _ROOT_TYPEHASH =
+        keccak256("Root(uint64 batch,uint24 cancelled,bytes32 root,uint128 totalGwei,bytes32 dataHash)");
 
+    /// @dev What an account signs that wants its tokens elsewhere.
     bytes32 private constant _CLAIM_TYPEHASH = keccak256("Claim(bytes32 entry,address to,uint256 deadline)");
 
     /// @inheritdoc IRewardDistributor
     IERC20 public immutable TOKEN;
+
+    /// @inheritdoc IRewardDistributor
+    IVerifierSet public immutable VERIFIER_SET;
 
     /// @inheritdoc IRewardDistributor
     uint64 public immutable WINDOW;
@@ -54,32 +66,46 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
     /// @inheritdoc IRewardDistributor
     uint64 public immutable DAILY_CAP_GWEI;
 
+    /// @inheritdoc IRewardDistributor
+    uint256 public immutable BOUNTY_WEI;
+
     /// @dev The newest root known to be active. A claim reads only this slot until `_newest` has become active.
     bytes32 private _active;
 
     /// @dev The root that waits or has become active by itself; equal to `_active` after a veto.
     bytes32 private _newest;
 
+    /// @dev Number, totals and time of the newest root.
     Head private _head;
 
+    /// @dev What roots and bounties can be paid from.
     Funds private _funds;
 
     /// @dev Four counters of 64 bits, in gwei, share a word: index i is at `i / 4`, bits `64 * (i % 4)` and up.
     mapping(uint256 word => uint256 counters) private _claimed;
 
     /// @param token What is paid.
+    /// @param verifierSet Says whose signatures a root needs. It may be deployed after this contract.
     /// @param authority The AccessManager that knows the poster and the guardian.
     /// @param window How long a root waits, in seconds: 24 hours, never below 6 hours but on a development chain.
     /// @param dailyCapGwei By how much the roots of one day may raise the total.
-    constructor(IERC20 token, address authority, uint64 window, uint64 dailyCapGwei)
-        AccessManaged(authority)
-        EIP712("AnyNode RewardDistributor", "1")
-    {
-        uint64 floor = block.chainid == _DEVELOPMENT_CHAIN_ID ? 1 : MIN_WINDOW;
+    /// @param bountyWei What is paid for a proof of fraud.
+    constructor(
+        IERC20 token,
+        IVerifierSet verifierSet,
+        address authority,
+        uint64 window,
+        uint64 dailyCapGwei,
+        uint256 bountyWei
+    ) AccessManaged(authority) EIP712("AnyNode RewardDistributor", "1") {
+        uint64 floor = isDevelopmentChain() ? 1 : MIN_WINDOW;
         if (window < floor || window > MAX_WINDOW) revert WindowOutOfRange(window);
         TOKEN = token;
+        VERIFIER_SET = verifierSet;
         WINDOW = window;
         DAILY_CAP_GWEI = dailyCapGwei;
+        _wholeGwei(bountyWei);
+        BOUNTY_WEI = bountyWei;
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -88,48 +114,70 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
 
     /// @inheritdoc IRewardDistributor
     function fund(uint256 amount) external nonReentrant {
-        uint256 before = TOKEN.balanceOf(address(this));
-        TOKEN.safeTransferFrom(msg.sender, address(this), amount);
-        uint256 received = TOKEN.balanceOf(address(this)) - before;
-        if (received != amount) revert TransferMismatch(amount, received);
+        _pull(amount);
         _funds.fundedWei += SafeCast.toUint128(amount);
         emit Funded(msg.sender, amount);
     }
 
     /// @inheritdoc IRewardDistributor
-    function postRoot(uint64 batch, bytes32 root, uint128 total, bytes32 dataHash) external restricted {
+    function bond(uint256 amount) external nonReentrant {
+        _pull(amount);
+        Funds storage funds = _funds;
+        funds.bondGwei = _wholeGwei(uint256(funds.bondGwei) * 1 gwei + amount);
+        emit Bonded(msg.sender, amount);
+    }
+
+    /// @inheritdoc IRewardDistributor
+    function postRoot(
+        uint64 batch,
+        bytes32 root,
+        uint128 total,
+        bytes32 dataHash,
+        IVerifierSet.Signature[] calldata signatures
+    ) external restricted {
         Head memory head = _head;
         if (block.timestamp < head.activeAt) revert RootWaiting(head.activeAt);
         if (batch != head.batch + 1) revert WrongBatch(head.batch + 1);
         if (root == 0) revert ZeroRoot();
         if (total < head.totalGwei || total > type(uint64).max) revert TotalOutOfRange(total);
-
-        Funds memory funds = _funds;
-        if (uint256(total) * 1 gwei > funds.fundedWei) revert NotFunded(uint256(total) * 1 gwei, funds.fundedWei);
-        uint64 day = uint64(block.timestamp / 1 days);
-        uint256 promised = total - head.totalGwei;
-        if (funds.day == day) promised += funds.promisedGwei;
-        if (promised > DAILY_CAP_GWEI) revert DailyCapExceeded(promised);
-        _funds = Funds(funds.fundedWei, uint64(promised), day);
+        _promise(uint64(total), head.totalGwei);
+        VERIFIER_SET.checkQuorum(_rootDigest(batch, head.cancelled, root, total, dataHash), signatures);
 
         bytes32 former = _newest;
         if (_active != former) _active = former;
         _newest = root;
-        uint64 activeAt = uint64(block.timestamp) + WINDOW;
-        _head = Head(activeAt, batch, uint64(total), head.totalGwei);
+        uint40 activeAt = uint40(block.timestamp) + uint40(WINDOW);
+        _head = Head(activeAt, head.cancelled, batch, uint64(total), head.totalGwei);
         emit RootPosted(batch, root, total, dataHash, activeAt);
     }
 
     /// @inheritdoc IRewardDistributor
     function veto() external restricted {
-        Head memory head = _head;
-        if (block.timestamp >= head.activeAt) revert NoRootWaiting();
-        // What the vetoed root would have added to this day's promises is free again.
-        _funds.promisedGwei -= head.totalGwei - head.previousTotalGwei;
-        bytes32 vetoed = _newest;
-        _newest = _active;
-        _head = Head(0, head.batch - 1, head.previousTotalGwei, head.previousTotalGwei);
-        emit RootVetoed(head.batch, vetoed);
+        _cancel(_waiting());
+    }
+
+    /*//////////////////////////////////////////////////////////////
+                                  FRAUD
+    //////////////////////////////////////////////////////////////*/
+
+    /// @inheritdoc IRewardDistributor
+    function proveDecrease(Proven calldata former, Proven calldata entry) external nonReentrant {
+        Head memory head = _waiting();
+        // While a root waits, the former one is in `_active`.
+        if (_rootOf(former) != _active || _rootOf(entry) != _newest) revert InvalidProof();
+        uint32 index = RewardTree.indexOf(entry.entry);
+        bool isDecrease = RewardTree.cumulativeOf(entry.entry) < RewardTree.cumulativeOf(former.entry);
+        if (!isDecrease || index != RewardTree.indexOf(former.entry)) revert NoFraud();
+        _punish(head, index);
+    }
+
+    /// @inheritdoc IRewardDistributor
+    function proveDuplicate(Proven calldata one, Proven calldata other) external nonReentrant {
+        Head memory head = _waiting();
+        if (_rootOf(one) != _newest || _rootOf(other) != _newest) revert InvalidProof();
+        uint32 index = RewardTree.indexOf(one.entry);
+        if (one.entry == other.entry || index != RewardTree.indexOf(other.entry)) revert NoFraud();
+        _punish(head, index);
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -138,14 +186,14 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
 
     /// @inheritdoc IRewardDistributor
     function claim(bytes32 entry, bytes32[] calldata proof) external returns (uint256 amount) {
-        _checkActive(_walk(_leaf(domain(), entry), proof));
+        _checkActive(RewardTree.walk(RewardTree.leaf(domain(), entry), proof));
         amount = _settle(entry);
-        TOKEN.safeTransfer(_accountOf(entry), amount);
+        TOKEN.safeTransfer(RewardTree.accountOf(entry), amount);
     }
 
     /// @inheritdoc IRewardDistributor
     function claimSubtree(bytes32[] calldata entries, bytes32[] calldata proof) external returns (uint256 amount) {
-        _checkActive(_walk(_subtreeRoot(entries), proof));
+        _checkActive(RewardTree.walk(RewardTree.subtreeRoot(domain(), entries), proof));
         uint256 length = entries.length;
         bytes32[] memory paid = new bytes32[](length);
         uint256 count;
@@ -173,12 +221,12 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
     ) external returns (uint256 amount) {
         if (block.timestamp > deadline) revert SignatureExpired();
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(_CLAIM_TYPEHASH, entry, to, deadline)));
-        if (!SignatureChecker.isValidSignatureNowCalldata(_accountOf(entry), digest, signature)) {
+        if (!SignatureChecker.isValidSignatureNowCalldata(RewardTree.accountOf(entry), digest, signature)) {
             revert InvalidSignature();
         }
-        _checkActive(_walk(_leaf(domain(), entry), proof));
+        _checkActive(RewardTree.walk(RewardTree.leaf(domain(), entry), proof));
         amount = _settle(entry);
-        emit Redirected(_indexOf(entry), to);
+        emit Redirected(RewardTree.indexOf(entry), to);
         TOKEN.safeTransfer(to, amount);
     }
 
@@ -194,7 +242,7 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
 
     /// @inheritdoc IRewardDistributor
     function leafOf(bytes32 entry) external view returns (bytes32) {
-        return _leaf(domain(), entry);
+        return RewardTree.leaf(domain(), entry);
     }
 
     /// @inheritdoc IRewardDistributor
@@ -216,6 +264,16 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
     }
 
     /// @inheritdoc IRewardDistributor
+    function cancelled() external view returns (uint24) {
+        return _head.cancelled;
+    }
+
+    /// @inheritdoc IRewardDistributor
+    function rootDigest(uint64 batch, bytes32 root, uint128 total, bytes32 dataHash) external view returns (bytes32) {
+        return _rootDigest(batch, _head.cancelled, root, total, dataHash);
+    }
+
+    /// @inheritdoc IRewardDistributor
     function totalGwei() external view returns (uint64) {
         return _head.totalGwei;
     }
@@ -226,6 +284,11 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
     }
 
     /// @inheritdoc IRewardDistributor
+    function bondWei() external view returns (uint256) {
+        return uint256(_funds.bondGwei) * 1 gwei;
+    }
+
+    /// @inheritdoc IRewardDistributor
     function claimedGwei(uint32 index) external view returns (uint64) {
         return uint64(_claimed[index >> 2] >> ((index & 3) << 6));
     }
@@ -233,6 +296,76 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
     /*//////////////////////////////////////////////////////////////
                                  INTERNAL
     //////////////////////////////////////////////////////////////*/
+
+    /// @dev Takes `amount` from the caller and insists that exactly that arrived.
+    function _pull(uint256 amount) private {
+        uint256 before = TOKEN.balanceOf(address(this));
+        TOKEN.safeTransferFrom(msg.sender, address(this), amount);
+        uint256 received = TOKEN.balanceOf(address(this)) - before;
+        if (received != amount) revert TransferMismatch(amount, received);
+    }
+
+    /// @dev Sees that a new total is funded, that this day's roots stay within the cap, and that the bond is there.
+    function _promise(uint64 total, uint64 former) private {
+        Funds memory funds = _funds;
+        if (uint256(total) * 1 gwei > funds.fundedWei) revert NotFunded(uint256(total) * 1 gwei, funds.fundedWei);
+        uint256 bonded = uint256(funds.bondGwei) * 1 gwei;
+        if (bonded < BOUNTY_WEI) revert BondMissing(bonded, BOUNTY_WEI);
+        uint16 day = uint16(block.timestamp / 1 days);
+        uint256 promised = total - former;
+        if (funds.day == day) promised += funds.promisedGwei;
+        if (promised > DAILY_CAP_GWEI) revert DailyCapExceeded(promised);
+        (funds.promisedGwei, funds.day) = (uint64(promised), day);
+        _funds = funds;
+    }
+
+    /// @dev The root that waits; there must be one.
+    function _waiting() private view returns (Head memory head) {
+        head = _head;
+        if (block.timestamp >= head.activeAt) revert NoRootWaiting();
+    }
+
+    /// @dev Puts the former root in the place of the one that waits.
+    function _cancel(Head memory head) private {
+        // What the cancelled root would have added to this day's promises is free again.
+        _funds.promisedGwei -= head.totalGwei - head.previousTotalGwei;
+        bytes32 root = _newest;
+        _newest = _active;
+        _head = Head(0, head.cancelled + 1, head.batch - 1, head.previousTotalGwei, head.previousTotalGwei);
+        emit RootVetoed(head.batch, root);
+    }
+
+    /// @dev Cancels the waiting root and pays the caller. The bond is there: it was when the root was posted, and only
+    /// this takes of it, which ends the root. A token that refuses the caller, or has been claimed away under a root whose
+    /// total was a lie, must not save the root: then it ends unpaid.
+    function _punish(Head memory head, uint32 index) private {
+        _cancel(head);
+        _funds.bondGwei -= uint48(BOUNTY_WEI / 1 gwei);
+        bool isPaid = TOKEN.trySafeTransfer(msg.sender, BOUNTY_WEI);
+        if (!isPaid) _funds.bondGwei += uint48(BOUNTY_WEI / 1 gwei);
+        emit FraudProven(head.batch, index, msg.sender, isPaid ? BOUNTY_WEI : 0);
+    }
+
+    /// @dev The root that a proof leads to.
+    function _rootOf(Proven calldata proven) private view returns (bytes32) {
+        return RewardTree.walk(RewardTree.leaf(domain(), proven.entry), proven.proof);
+    }
+
+    /// @dev `amount` in gwei, as the bond holds it.
+    function _wholeGwei(uint256 amount) private pure returns (uint48) {
+        uint256 gwei_ = amount / 1 gwei;
+        if (gwei_ * 1 gwei != amount || gwei_ > type(uint48).max) revert BondOutOfRange(amount);
+        return uint48(gwei_);
+    }
+
+    /// @dev What verifiers sign for a root.
+    function _rootDigest(uint64 batch, uint24 cancelled_, bytes32 root, uint128 total, bytes32 dataHash)
+        private
+        view
+        returns (bytes32)
+    {
+        return _hashTypedDataV4(keccak256(abi.encode(_ROOT_TYPEHASH, batch, cancelled_, root, total, dataHash)));
+    }
 
     /// @dev Accepts the hash of an active root. The first claim on a root whose window has ended stores that it is
     /// active, so that later claims read one slot.
@@ -246,7 +379,7 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
     function _settle(bytes32 entry) private returns (uint256 amount) {
         (amount,) = _raise(entry);
         if (amount == 0) revert NothingToClaim();
-        emit Claimed(_indexOf(entry), entry);
+        emit Claimed(RewardTree.indexOf(entry), entry);
     }
 
     /// @dev Pays one entry of a subtree; returns what was paid in wei, 0 if there was nothing to pay or the token
@@ -255,9 +388,9 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
     function _push(bytes32 entry) private returns (uint256) {
         (uint256 amount, uint256 raised) = _raise(entry);
         if (amount == 0) return 0;
-        if (TOKEN.trySafeTransfer(_accountOf(entry), amount)) return amount;
+        if (TOKEN.trySafeTransfer(RewardTree.accountOf(entry), amount)) return amount;
         _claimed[uint256(entry) >> 226] -= raised;
-        emit Skipped(_indexOf(entry), entry);
+        emit Skipped(RewardTree.indexOf(entry), entry);
         return 0;
     }
 
@@ -276,78 +409,6 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
             amount = (cumulative - paid) * 1 gwei;
             raised = (cumulative - paid) << shift;
             _claimed[word] = counters + raised;
-        }
-    }
-
-    /// @dev The first field of an entry.
-    function _indexOf(bytes32 entry) private pure returns (uint32) {
-        return uint32(uint256(entry) >> 224);
-    }
-
-    /// @dev The second field of an entry.
-    function _accountOf(bytes32 entry) private pure returns (address) {
-        return address(uint160(uint256(entry) >> 64));
-    }
-
-    /// @dev A leaf hashes one word and an inner node two, so neither can be taken for the other.
-    function _leaf(bytes32 domain_, bytes32 entry) private pure returns (bytes32 leaf) {
-        leaf = Hashes.efficientKeccak256(domain_, entry);
-        assembly ("memory-safe") {
-            mstore(0x00, leaf)
-            leaf := keccak256(0x00, 0x20)
-        }
-    }
-
-    /// @dev Hashes from a node up to the root, pairs in sorted order: OpenZeppelin's `processProofCalldata`, without
-    /// its bounds checks. The smaller of two hashes goes to offset 0x00, the other to 0x20.
-    function _walk(bytes32 node, bytes32[] calldata proof) private pure returns (bytes32) {
-        assembly ("memory-safe") {
-            let end := add(proof.offset, shl(5, proof.length))
-            for { let at := proof.offset } lt(at, end) { at := add(at, 0x20) } {
-                let sibling := calldataload(at)
-                let place := shl(5, gt(node, sibling))
-                mstore(place, node)
-                mstore(xor(place, 0x20), sibling)
-                node := keccak256(0x00, 0x40)
-            }
-        }
-        return node;
-    }
-
-    /// @dev The root of an aligned block of 2^k entries; a zero word is a padded position, whose leaf is zero. Level by
-    /// level in memory behind the free pointer, which is not moved, because nothing is kept.
-    function _subtreeRoot(bytes32[] calldata entries) private view returns (bytes32 root) {
-        uint256 width = entries.length;
-        if (width == 0 || width & (width - 1) != 0) revert NotPowerOfTwo(width);
-        bytes32 domain_ = domain();
-        assembly ("memory-safe") {
-            let preimage := mload(0x40)
-            let nodes := add(preimage, 0x40)
-            let size := shl(5, width)
-            mstore(preimage, domain_)
-            for { let at := 0 } lt(at, size) { at := add(at, 0x20) } {
-                let entry := calldataload(add(entries.offset, at))
-                let node := 0
-                if entry {
-                    mstore(add(preimage, 0x20), entry)
-                    mstore(0x00, keccak256(preimage, 0x40))
-                    node := keccak256(0x00, 0x20)
-                }
-                mstore(add(nodes, at), node)
-            }
-            for {} gt(size, 0x20) {} {
-                size := shr(1, size)
-                for { let at := 0 } lt(at, size) { at := add(at, 0x20) } {
-                    let pair := add(nodes, shl(1, at))
-                    let left := mload(pair)
-                    let right := mload(add(pair, 0x20))
-                    let place := shl(5, gt(left, right))
-                    mstore(place, left)
-                    mstore(xor(place, 0x20), right)
-                    mstore(add(nodes, at), keccak256(0x00, 0x40))
-                }
-            }
-            root := mload(nodes)
         }
     }
 }

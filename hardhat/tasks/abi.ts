@@ -5,7 +5,16 @@ import path from "node:path";
 
 import type { HardhatRuntimeEnvironment } from "hardhat/types/hre";
 
-const CONTRACTS = ["AccessManager", "AnyToken", "JobEscrow", "MinerRegistry", "RewardDistributor"];
+const CONTRACTS = [
+  "AccessManager",
+  "AnyToken",
+  "Faucet",
+  "JobEscrow",
+  "MinerRegistry",
+  "RewardDistributor",
+  "StakeManager",
+  "VerifierSet",
+];
 
 const FOLDER = "contracts/anynode_contracts/abi";
 

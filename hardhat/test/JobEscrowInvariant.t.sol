@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IJobEscrow} from "../../contracts/src/interfaces/IJobEscrow.sol";
+import {IVerifierSet} from "../../contracts/src/interfaces/IVerifierSet.sol";
 import {PlainToken} from "./support/HostileTokens.sol";
 import {System} from "./support/System.sol";
 import {vm} from "./support/Vm.sol";
@@ -82,8 +83,10 @@ contract EscrowHandler is System {
             try distributor.veto() {} catch {}
         } else {
             uint64 next = distributor.nextBatch();
+            bytes32 root = keccak256(abi.encode(seed));
+            IVerifierSet.Signature[] memory signatures = signRoot(next, root, 0);
             vm.prank(poster);
-            try distributor.postRoot(next, keccak256(abi.encode(seed)), 0, DATA_HASH) {} catch {}
+            try distributor.postRoot(next, root, 0, DATA_HASH, signatures) {} catch {}
         }
     }
 

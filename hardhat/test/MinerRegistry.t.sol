@@ -3,12 +3,11 @@ pragma solidity ^0.8.28;
 
 import {MinerRegistry} from "../../contracts/src/MinerRegistry.sol";
 import {IMinerRegistry} from "../../contracts/src/interfaces/IMinerRegistry.sol";
-import {Signing} from "./support/Signing.sol";
 import {System} from "./support/System.sol";
 import {vm} from "./support/Vm.sol";
 
 /// @notice One index, one node key, for ever; a payout account that cannot be changed behind its owner's back.
-contract MinerRegistryTest is System, Signing {
+contract MinerRegistryTest is System {
     MinerRegistry internal registry;
     address internal node = makeAddress("node");
     address internal payout = makeAddress("payout");

@@ -3,12 +3,11 @@ pragma solidity ^0.8.28;
 
 import {MinerRegistry} from "../../contracts/src/MinerRegistry.sol";
 import {IMinerRegistry} from "../../contracts/src/interfaces/IMinerRegistry.sol";
-import {Signing} from "./support/Signing.sol";
 import {System} from "./support/System.sol";
 import {vm} from "./support/Vm.sol";
 
 /// @notice Registers a few keys over and over, in every way.
-contract RegistryHandler is System, Signing {
+contract RegistryHandler is System {
     MinerRegistry public registry = new MinerRegistry();
     uint32 public registered;
     string public broken;

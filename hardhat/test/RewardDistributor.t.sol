@@ -33,23 +33,23 @@ contract RewardDistributorTest is System {
         window = uint64(bound(window, 0, distributor.MIN_WINDOW() - 1));
         vm.chainId(chain);
         vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.WindowOutOfRange.selector, window));
-        new RewardDistributor(IERC20(token), address(authority), window, 1);
+        new RewardDistributor(IERC20(token), signers, address(authority), window, 1, 0);
     }
 
     function test_window_of_six_hours_is_accepted_on_a_public_chain() public {
         vm.chainId(1);
-        assertEq(new RewardDistributor(IERC20(token), address(authority), 6 hours, 1).WINDOW(), 6 hours, "window");
+        assertEq(new RewardDistributor(IERC20(token), signers, address(authority), 6 hours, 1, 0).WINDOW(), 6 hours, "window");
     }
 
     function test_development_chain_may_shorten_the_window_but_not_drop_it() public {
-        assertEq(new RewardDistributor(IERC20(token), address(authority), 1, 1).WINDOW(), 1, "window");
+        assertEq(new RewardDistributor(IERC20(token), signers, address(authority), 1, 1, 0).WINDOW(), 1, "window");
         vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.WindowOutOfRange.selector, 0));
-        new RewardDistributor(IERC20(token), address(authority), 0, 1);
+        new RewardDistributor(IERC20(token), signers, address(authority), 0, 1, 0);
     }
 
     function test_absurdly_long_window_is_refused() public {
         vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.WindowOutOfRange.selector, 30 days + 1));
-        new RewardDistributor(IERC20(token), address(authority), 30 days + 1, 1);
+        new RewardDistributor(IERC20(token), signers, address(authority), 30 days + 1, 1, 0);
     }
 
     function testFuzz_root_is_inactive_until_the_window_ends_and_active_from_then_on(uint64 wait) public {
@@ -78,7 +78,7 @@ contract RewardDistributorTest is System {
         vm.assume(caller != poster);
         vm.prank(caller);
         vm.expectRevert(abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, caller));
-        distributor.postRoot(1, "root", 0, DATA_HASH);
+        distributor.postRoot(1, "root", 0, DATA_HASH, unsigned());
     }
 
     function testFuzz_waiting_root_cannot_be_replaced(uint64 wait, uint64 batch, bytes32 root) public {
@@ -87,14 +87,14 @@ contract RewardDistributorTest is System {
         vm.warp(block.timestamp + bound(wait, 0, WINDOW - 1));
         vm.prank(poster);
         vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.RootWaiting.selector, activeAt));
-        distributor.postRoot(batch, root, 10, DATA_HASH);
+        distributor.postRoot(batch, root, 10, DATA_HASH, unsigned());
     }
 
     function testFuzz_batches_count_without_gaps(uint64 batch) public {
         vm.assume(batch != 1);
         vm.prank(poster);
         vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.WrongBatch.selector, 1));
-        distributor.postRoot(batch, "root", 0, DATA_HASH);
+        distributor.postRoot(batch, "root", 0, DATA_HASH, unsigned());
     }
 
     function testFuzz_total_never_falls(uint64 total, uint64 lower) public {
@@ -104,13 +104,13 @@ contract RewardDistributorTest is System {
         vm.warp(block.timestamp + WINDOW);
         vm.prank(poster);
         vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.TotalOutOfRange.selector, lower));
-        distributor.postRoot(2, "other", lower, DATA_HASH);
+        distributor.postRoot(2, "other", lower, DATA_HASH, unsigned());
     }
 
     function test_total_beyond_64_bits_is_refused() public {
         vm.prank(poster);
         vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.TotalOutOfRange.selector, uint128(1) << 64));
-        distributor.postRoot(1, "root", uint128(1) << 64, DATA_HASH);
+        distributor.postRoot(1, "root", uint128(1) << 64, DATA_HASH, unsigned());
     }
 
     function testFuzz_funds_must_be_in_place(uint64 total) public {
@@ -119,7 +119,7 @@ contract RewardDistributorTest is System {
         vm.expectRevert(
             abi.encodeWithSelector(IRewardDistributor.NotFunded.selector, uint256(total) * 1 gwei, 1_000_000 gwei)
         );
-        distributor.postRoot(1, "root", total, DATA_HASH);
+        distributor.postRoot(1, "root", total, DATA_HASH, unsigned());
     }
 
     function test_tokens_sent_without_fund_do_not_count() public {
@@ -128,13 +128,13 @@ contract RewardDistributorTest is System {
         vm.expectRevert(
             abi.encodeWithSelector(IRewardDistributor.NotFunded.selector, 1_000_001 gwei, 1_000_000 gwei)
         );
-        distributor.postRoot(1, "root", 1_000_001, DATA_HASH);
+        distributor.postRoot(1, "root", 1_000_001, DATA_HASH, unsigned());
     }
 
     function test_zero_root_is_refused() public {
         vm.prank(poster);
         vm.expectRevert(IRewardDistributor.ZeroRoot.selector);
-        distributor.postRoot(1, 0, 0, DATA_HASH);
+        distributor.postRoot(1, 0, 0, DATA_HASH, unsigned());
     }
 
     function test_post_says_everything_in_its_event() public {
@@ -148,7 +148,7 @@ contract RewardDistributorTest is System {
     //////////////////////////////////////////////////////////////*/
 
     function test_roots_of_one_day_stay_within_the_cap() public {
-        deploy(address(token), 6 hours, 1000);
+        deploy(address(token), 6 hours, 1000, 0);
         token.approve(address(distributor), type(uint256).max);
         distributor.fund(1_000_000 gwei);
         vm.warp((block.timestamp / 1 days + 1) * 1 days);
@@ -156,14 +156,14 @@ contract RewardDistributorTest is System {
         vm.warp(block.timestamp + 6 hours);
         vm.prank(poster);
         vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.DailyCapExceeded.selector, 1001));
-        distributor.postRoot(2, "b", 1001, DATA_HASH);
+        distributor.postRoot(2, "b", 1001, DATA_HASH, unsigned());
         post(2, "b", 1000);
         vm.warp(block.timestamp + 18 hours);
         post(3, "c", 2000);
     }
 
     function test_veto_gives_the_day_its_promise_back() public {
-        deploy(address(token), 6 hours, 1000);
+        deploy(address(token), 6 hours, 1000, 0);
         token.approve(address(distributor), type(uint256).max);
         distributor.fund(1_000_000 gwei);
         post(1, "fraud", 1000);
@@ -224,7 +224,7 @@ contract RewardDistributorTest is System {
             abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, guardian);
         vm.prank(guardian);
         vm.expectRevert(refused);
-        distributor.postRoot(1, "root", 0, DATA_HASH);
+        distributor.postRoot(1, "root", 0, DATA_HASH, unsigned());
         vm.prank(guardian);
         vm.expectRevert(refused);
         escrow.draw("job", 1, 1);

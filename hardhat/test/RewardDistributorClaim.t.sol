@@ -150,7 +150,7 @@ contract RewardDistributorClaimTest is System {
     }
 
     function test_largest_amount_fits_its_counter() public {
-        deploy(address(token), WINDOW, type(uint64).max);
+        deploy(address(token), WINDOW, type(uint64).max, 0);
         token.approve(address(distributor), type(uint256).max);
         distributor.fund(uint256(type(uint64).max) * 1 gwei);
         bytes32[] memory entries = new bytes32[](1);
@@ -259,23 +259,9 @@ contract RewardDistributorClaimTest is System {
     //////////////////////////////////////////////////////////////*/
 
     function digestOf(bytes32 entry, address to, uint256 deadline) internal view returns (bytes32) {
-        bytes32 separator = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("AnyNode RewardDistributor"),
-                keccak256("1"),
-                block.chainid,
-                address(distributor)
-            )
-        );
         bytes32 message =
             keccak256(abi.encode(keccak256("Claim(bytes32 entry,address to,uint256 deadline)"), entry, to, deadline));
-        return keccak256(abi.encodePacked("\x19\x01", separator, message));
-    }
-
-    function sign(uint256 key, bytes32 digest) internal pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
-        return abi.encodePacked(r, s, v);
+        return typedDigest("AnyNode RewardDistributor", block.chainid, address(distributor), message);
     }
 
     function testFuzz_signed_claim_pays_elsewhere_once(uint256 key, address to) public {

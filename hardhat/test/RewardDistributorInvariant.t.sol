@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IVerifierSet} from "../../contracts/src/interfaces/IVerifierSet.sol";
 import {PlainToken} from "./support/HostileTokens.sol";
 import {System, Tree} from "./support/System.sol";
 import {vm} from "./support/Vm.sol";
@@ -51,8 +52,9 @@ contract DistributorHandler is System {
             entries[i] = bytes32(uint256(_active[i]) + uint256(keccak256(abi.encode(seed, i))) % 1e10);
         }
         bytes32 root = Tree.root(treeOf(entries));
+        IVerifierSet.Signature[] memory signatures = signRoot(_activeBatch + 1, root, totalOf(entries));
         vm.prank(poster);
-        try distributor.postRoot(_activeBatch + 1, root, totalOf(entries), DATA_HASH) {
+        try distributor.postRoot(_activeBatch + 1, root, totalOf(entries), DATA_HASH, signatures) {
             if (_waiting.length != 0) broken = "a waiting root was replaced";
             if (uint256(totalOf(entries)) * 1 gwei > fundedWei) broken = "a root was posted without funds";
             _waiting = entries;

@@ -4,21 +4,29 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 
 import hre from "hardhat";
-import { type Address, decodeEventLog, getAddress, type Hex, keccak256, parseSignature, toFunctionSelector, toHex } from "viem";
+import { decodeEventLog, getAddress, keccak256, toHex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 
+import { selectors } from "../ignition/plan.js";
 import { type Entry, pack } from "./merkle.js";
-import { DATA_HASH, deploySystem, GWEI, type System, totalOf, treeOf, WINDOW } from "./system.js";
+import { type Key, signedClaim, signedPermit, signedRegistration } from "./signatures.js";
+import {
+  BOUNTY,
+  DATA_HASH,
+  deploySystem,
+  enroll,
+  GWEI,
+  postRoot,
+  type System,
+  totalOf,
+  treeOf,
+  WINDOW,
+} from "./system.js";
 
 const connection = await hre.network.create();
 const { time } = connection.networkHelpers;
 const JOB = keccak256(toHex("job"));
 const DAY = 24 * 3600;
-
-/** The EIP-712 domain of a contract of ours. */
-function domain(name: string, verifyingContract: Address) {
-  return { name, version: "1", chainId: 31337, verifyingContract };
-}
 
 /** The call fails with this custom error. */
 async function refused(call: Promise<unknown>, error: string): Promise<void> {
@@ -28,14 +36,18 @@ async function refused(call: Promise<unknown>, error: string): Promise<void> {
   });
 }
 
+type RoleHolder = "poster" | "guardian" | "settler" | "slasher" | "arbiter" | "admin" | "stranger";
+
 /** `name` may call what its own role allows, and nothing that belongs to another. */
-async function refusedEverythingElse(system: System, name: "poster" | "guardian" | "settler" | "admin" | "stranger") {
-  const { distributor, escrow } = system;
+async function refusedEverythingElse(system: System, name: RoleHolder) {
+  const { distributor, escrow, stakes } = system;
   const account = system[name].account;
   const calls: Record<string, () => Promise<unknown>> = {
-    poster: () => distributor.write.postRoot([1n, DATA_HASH, 0n, DATA_HASH], { account }),
+    poster: () => distributor.write.postRoot([1n, DATA_HASH, 0n, DATA_HASH, []], { account }),
     guardian: () => distributor.write.veto({ account }),
     settler: () => escrow.write.finalise([JOB, 0n], { account }),
+    slasher: () => stakes.write.proposeSlash([1, 1n, JOB, system.owner.account.address, JOB], { account }),
+    arbiter: () => stakes.write.rule([1n, true], { account }),
   };
   for (const [role, call] of Object.entries(calls)) {
     if (role !== name) await refused(call(), "AccessManagedUnauthorized");
@@ -44,21 +56,20 @@ async function refusedEverythingElse(system: System, name: "poster" | "guardian"
 
 describe("the system", () => {
   let system: System;
+  let verifiers: Key[];
 
   beforeEach(async () => {
     system = await connection.networkHelpers.loadFixture(deploy);
   });
 
   async function openJob(budget: bigint): Promise<void> {
+    verifiers = await enroll(system, 2);
     const deadline = BigInt(await time.latest()) + BigInt(DAY);
     await system.escrow.write.create([JOB, budget, budget, deadline], { account: system.owner.account });
   }
 
   async function post(batch: bigint, entries: Entry[]): Promise<void> {
-    const { distributor, poster } = system;
-    await distributor.write.postRoot([batch, treeOf(system, entries).root, totalOf(entries), DATA_HASH], {
-      account: poster.account,
-    });
+    await postRoot(system, verifiers, batch, treeOf(system, entries).root, totalOf(entries));
   }
 
   it("takes a job's tokens to its miners and the rest back", async () => {
@@ -85,11 +96,11 @@ describe("the system", () => {
     await escrow.write.refund([JOB]);
     assert.equal((await token.read.balanceOf([owner.account.address])) - before, 400n * GWEI);
     assert.equal(await token.read.balanceOf([escrow.address]), 0n);
-    assert.equal(await token.read.balanceOf([distributor.address]), 0n);
+    assert.equal(await token.read.balanceOf([distributor.address]), BOUNTY, "nothing but the bond");
   });
 
   it("lets each role do its own and nothing else", async () => {
-    for (const name of ["poster", "guardian", "settler", "admin", "stranger"] as const) {
+    for (const name of ["poster", "guardian", "settler", "slasher", "arbiter", "admin", "stranger"] as const) {
       await refusedEverythingElse(system, name);
     }
   });
@@ -97,10 +108,10 @@ describe("the system", () => {
   it("makes the admin wait in the open", async () => {
     const { authority, admin, stranger, distributor } = system;
     await authority.write.grantRole([0n, admin.account.address, 2 * DAY]);
-    const selector = toFunctionSelector("postRoot(uint64,bytes32,uint128,bytes32)");
     await refused(authority.write.grantRole([1n, stranger.account.address, 0]), "AccessManagerNotScheduled");
+    const selector = selectors("RewardDistributor", ["postRoot"]);
     await refused(
-      authority.write.setTargetFunctionRole([distributor.address, [selector], 2n]),
+      authority.write.setTargetFunctionRole([distributor.address, selector, 2n]),
       "AccessManagerNotScheduled",
     );
   });
@@ -116,18 +127,7 @@ describe("the system", () => {
     const entry = pack(entries[0]!);
     const deadline = BigInt(await time.latest()) + 100n;
     const to = stranger.account.address;
-    const signature = await account.signTypedData({
-      domain: domain("AnyNode RewardDistributor", distributor.address),
-      types: {
-        Claim: [
-          { name: "entry", type: "bytes32" },
-          { name: "to", type: "address" },
-          { name: "deadline", type: "uint256" },
-        ],
-      },
-      primaryType: "Claim",
-      message: { entry, to, deadline },
-    });
+    const signature = await signedClaim(distributor.address, account, entry, to, deadline);
     const hash = await distributor.write.claimWithSig([entry, [], to, deadline, signature]);
     assert.equal(await token.read.balanceOf([to]), 7n * GWEI);
     const { logs } = await system.client.getTransactionReceipt({ hash });
@@ -144,24 +144,11 @@ describe("the system", () => {
     const { registry, stranger } = system;
     const node = privateKeyToAccount(generatePrivateKey());
     const deadline = BigInt(await time.latest()) + 100n;
-    const message = { node: node.address, payout: stranger.account.address, deadline };
-    const signature = await node.signTypedData({
-      domain: domain("AnyNode MinerRegistry", registry.address),
-      types: {
-        Registration: [
-          { name: "node", type: "address" },
-          { name: "payout", type: "address" },
-          { name: "deadline", type: "uint256" },
-        ],
-      },
-      primaryType: "Registration",
-      message,
-    });
+    const payout = stranger.account.address;
+    const { message, signature } = await signedRegistration(registry.address, node, payout, deadline);
     await registry.write.registerMany([[message], [signature]], { account: stranger.account });
     assert.equal(await registry.read.indexOf([node.address]), 1);
-    const [key, payout] = await registry.read.infoOf([1]);
-    assert.equal(key, message.node);
-    assert.equal(payout, getAddress(message.payout));
+    assert.deepEqual(await registry.read.infoOf([1]), [node.address, getAddress(payout)]);
   });
 
   it("has a token of fixed supply with permit", async () => {
@@ -170,22 +157,8 @@ describe("the system", () => {
     assert.equal(await token.read.totalSupply(), await token.read.SUPPLY());
     const holder = privateKeyToAccount(generatePrivateKey());
     const deadline = BigInt(await time.latest()) + 100n;
-    const signature = await holder.signTypedData({
-      domain: domain("AnyNode", token.address),
-      types: {
-        Permit: [
-          { name: "owner", type: "address" },
-          { name: "spender", type: "address" },
-          { name: "value", type: "uint256" },
-          { name: "nonce", type: "uint256" },
-          { name: "deadline", type: "uint256" },
-        ],
-      },
-      primaryType: "Permit",
-      message: { owner: holder.address, spender: escrow.address, value: 5n, nonce: 0n, deadline },
-    });
-    const { r, s, v } = parseSignature(signature);
-    await token.write.permit([holder.address, escrow.address, 5n, deadline, Number(v), r as Hex, s as Hex]);
+    const permit = await signedPermit(token.address, holder, escrow.address, 5n, deadline);
+    await token.write.permit([holder.address, escrow.address, 5n, ...permit]);
     assert.equal(await token.read.allowance([holder.address, escrow.address]), 5n);
   });
 });

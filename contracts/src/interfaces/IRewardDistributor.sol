@@ -3,6 +3,8 @@ pragma solidity ^0.8.28;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
+import {IVerifierSet} from "./IVerifierSet.sol";
+
 /// @title IRewardDistributor
 /// @notice Pays cumulative rewards against a Merkle root that is posted per batch and waits before it counts.
 ///
@@ -14,9 +16,23 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 /// chain or contract. The tree holds the entries in index order and is padded with zero leaves to a power of two;
 /// pairs are hashed in sorted order, as OpenZeppelin's `MerkleProof` does.
 ///
-/// What each role can do: the poster proposes a root, the guardian can veto a waiting one and nothing else, and
-/// nobody can shorten the window, replace a waiting root, move tokens, or pause claims on an active root.
+/// What each role can do: the poster proposes a root that a quorum of the verifiers has signed, the guardian can veto a
+/// waiting one and nothing else, and nobody can shorten the window, replace a waiting root, move tokens, or pause claims
+/// on an active root.
+///
+/// Anybody can end a waiting root with a proof that no honest one allows: that it lowers what an index has earned, or
+/// that it names an index twice. Who brings the proof is paid `BOUNTY_WEI` out of a bond that lies beside the funds; no
+/// root can be posted while it holds less. Whoever runs the poster puts it there, and nobody takes it back. So a poster
+/// that proves its own fraud wins back what was its own, and nothing of anybody else's.
 interface IRewardDistributor {
+    /// @notice An entry, and that a root holds it.
+    /// @param entry The packed word.
+    /// @param proof Sibling hashes from the leaf to the root.
+    struct Proven {
+        bytes32 entry;
+        bytes32[] proof;
+    }
+
     /*//////////////////////////////////////////////////////////////
                                   EVENTS
     //////////////////////////////////////////////////////////////*/
@@ -32,8 +48,16 @@ interface IRewardDistributor {
     /// @param activeAt First second at which the root pays.
     event RootPosted(uint64 indexed batch, bytes32 root, uint128 totalGwei, bytes32 dataHash, uint64 activeAt);
 
-    /// @notice The guardian cancelled the waiting root of `batch`; that number is posted again.
+    /// @notice The waiting root of `batch` is cancelled: by the guardian, or by the proof that the next event of this
+    /// contract tells of. That number is posted again.
     event RootVetoed(uint64 indexed batch, bytes32 root);
+
+    /// @notice `funder` added `amount` wei to the bond.
+    event Bonded(address indexed funder, uint256 amount);
+
+    /// @notice The root that was cancelled just before treated `index` as no honest root does; `finder` was paid
+    /// `bountyWei` out of the bond: nothing where the token refused.
+    event FraudProven(uint64 indexed batch, uint32 indexed index, address indexed finder, uint256 bountyWei);
 
     /// @notice `entry` was paid up to its cumulative amount.
     /// @param index Who earned it; the first field of `entry`.
@@ -77,6 +101,15 @@ interface IRewardDistributor {
     /// @notice The funds in place do not cover the total.
     error NotFunded(uint256 neededWei, uint256 fundedWei);
 
+    /// @notice The bond does not cover a bounty.
+    error BondMissing(uint256 bondWei, uint256 bountyWei);
+
+    /// @notice The bond and the bounty are whole gwei, and at most 281,474 tokens.
+    error BondOutOfRange(uint256 amount);
+
+    /// @notice Both entries are in their roots, and an honest root could hold them.
+    error NoFraud();
+
     /// @notice The token moved `received` instead of `amount` (a fee on transfer, a lie, or a reentrant call).
     error TransferMismatch(uint256 amount, uint256 received);
 
@@ -102,15 +135,38 @@ interface IRewardDistributor {
     /// @notice Moves `amount` wei from the caller into the distributor, to cover coming roots. Anybody may.
     function fund(uint256 amount) external;
 
-    /// @notice Posts the root of the next batch. Only the poster.
+    /// @notice Posts the root of the next batch. Only the poster, and only what a quorum of the verifiers has signed.
     /// @param batch Must be the last batch's number plus one; a vetoed number is posted again.
     /// @param root The Merkle root.
-    /// @param totalGwei Sum of `cumulative` over all entries; never less than before, and covered by funds in place.
+    /// @param totalGwei Sum of `cumulative` over all entries; never less than before, and covered by funds in place. The
+    /// bond must cover a bounty too.
     /// @param dataHash Hash of the published entries, so that everybody can check what they downloaded.
-    function postRoot(uint64 batch, bytes32 root, uint128 totalGwei, bytes32 dataHash) external;
+    /// @param signatures The verifiers' signatures over `rootDigest`, as `VerifierSet.checkQuorum` takes them.
+    function postRoot(
+        uint64 batch,
+        bytes32 root,
+        uint128 totalGwei,
+        bytes32 dataHash,
+        IVerifierSet.Signature[] calldata signatures
+    ) external;
 
     /// @notice Cancels the waiting root. Only the guardian. The former root stays claimable.
     function veto() external;
+
+    /// @notice Moves `amount` wei from the caller into the bond that bounties are paid from. It stays there. Anybody may.
+    function bond(uint256 amount) external;
+
+    /// @notice Cancels the waiting root, because an index has earned less in it than in the active one. Anybody may; the
+    /// caller is paid the bounty.
+    /// @param former The index's entry in the active root, and its proof.
+    /// @param entry The index's entry in the waiting root, and its proof.
+    function proveDecrease(Proven calldata former, Proven calldata entry) external;
+
+    /// @notice Cancels the waiting root, because it holds two different entries of one index. Anybody may; the caller is
+    /// paid the bounty.
+    /// @param one An entry of the index in the waiting root, and its proof.
+    /// @param other Another one.
+    function proveDuplicate(Proven calldata one, Proven calldata other) external;
 
     /*//////////////////////////////////////////////////////////////
                                   CLAIM
@@ -161,11 +217,20 @@ interface IRewardDistributor {
     /// @notice The token that is paid.
     function TOKEN() external view returns (IERC20);
 
+    /// @notice Says whose signatures a root needs.
+    function VERIFIER_SET() external view returns (IVerifierSet);
+
     /// @notice How long a posted root waits, in seconds.
     function WINDOW() external view returns (uint64);
 
     /// @notice By how much the roots posted within one day (UTC) may raise the total, in gwei.
     function DAILY_CAP_GWEI() external view returns (uint64);
+
+    /// @notice What is paid for a proof of fraud, in wei.
+    function BOUNTY_WEI() external view returns (uint256);
+
+    /// @notice What is left for bounties, in wei.
+    function bondWei() external view returns (uint256);
 
     /// @notice `keccak256(chainid, this)`, the first half of what a leaf hashes.
     function domain() external view returns (bytes32);
@@ -181,6 +246,16 @@ interface IRewardDistributor {
 
     /// @notice The number that `postRoot` expects next.
     function nextBatch() external view returns (uint64);
+
+    /// @notice How many posted roots were cancelled so far.
+    function cancelled() external view returns (uint24);
+
+    /// @notice What verifiers sign for the next root (EIP-712): `Root(uint64 batch,uint24 cancelled,bytes32 root,uint128
+    /// totalGwei,bytes32 dataHash)`. As it counts the cancelled roots, a root that was cancelled needs new signatures.
+    function rootDigest(uint64 batch, bytes32 root, uint128 totalGwei, bytes32 dataHash)
+        external
+        view
+        returns (bytes32);
 
     /// @notice The total of the newest root that was not vetoed, in gwei.
     function totalGwei() external view returns (uint64);

@@ -6,7 +6,13 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
 import {JobEscrow} from "../../../contracts/src/JobEscrow.sol";
+import {MinerRegistry} from "../../../contracts/src/MinerRegistry.sol";
 import {RewardDistributor} from "../../../contracts/src/RewardDistributor.sol";
+import {StakeManager} from "../../../contracts/src/StakeManager.sol";
+import {VerifierSet} from "../../../contracts/src/VerifierSet.sol";
+import {IRewardDistributor} from "../../../contracts/src/interfaces/IRewardDistributor.sol";
+import {IVerifierSet} from "../../../contracts/src/interfaces/IVerifierSet.sol";
+import {Signing} from "./Signing.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice The reward tree, written for clearness: a complete binary tree over padded leaves.
@@ -51,11 +57,13 @@ library Tree {
     }
 }
 
-/// @notice The contracts with their roles, as every test starts from.
-abstract contract System {
+/// @notice The contracts with their roles, as every test starts from, and verifiers that sign what is posted.
+abstract contract System is Signing {
     uint64 internal constant WINDOW = 24 hours;
     uint64 internal constant DAILY_CAP_GWEI = 1e18;
     bytes32 internal constant DATA_HASH = keccak256("entries");
+    uint32 internal constant SIGNERS = 3;
+    uint32 internal constant SIGNERS_NEEDED = 2;
 
     address internal immutable poster = makeAddress("poster");
     address internal immutable guardian = makeAddress("guardian");
@@ -67,21 +75,48 @@ abstract contract System {
     RewardDistributor internal distributor;
     JobEscrow internal escrow;
 
+    /// @dev The verifiers whose signatures the distributor asks for. They have no bond: tests of bonds make their own.
+    VerifierSet internal signers;
+
+    /// @dev Their keys, in the order of their addresses.
+    uint256[] internal signerKeys;
+
     function deploy(address token) internal {
-        deploy(token, WINDOW, DAILY_CAP_GWEI);
+        deploy(token, WINDOW, DAILY_CAP_GWEI, 0);
     }
 
-    function deploy(address token, uint64 window, uint64 dailyCapGwei) internal {
+    function deploy(address token, uint64 window, uint64 dailyCapGwei, uint256 bountyWei) internal {
         authority = new AccessManager(address(this));
-        distributor = new RewardDistributor(IERC20(token), address(authority), window, dailyCapGwei);
+        MinerRegistry registry = new MinerRegistry();
+        address ahead = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 3);
+        IVerifierSet set = IVerifierSet(ahead);
+        distributor = new RewardDistributor(IERC20(token), set, address(authority), window, dailyCapGwei, bountyWei);
         escrow = new JobEscrow(distributor, address(authority));
+        StakeManager bonds = new StakeManager(escrow, registry, set, address(authority), 0);
+        signers = new VerifierSet(bonds, address(authority), 0);
+        enroll(registry);
         grant(address(distributor), RewardDistributor.postRoot.selector, 1, poster);
         grant(address(distributor), RewardDistributor.veto.selector, 2, guardian);
         grant(address(escrow), JobEscrow.draw.selector, 3, settler);
         grant(address(escrow), JobEscrow.finalise.selector, 3, settler);
     }
 
-    function grant(address target, bytes4 selector, uint64 role, address holder) private {
+    /// @dev Adds the verifiers that sign roots.
+    function enroll(MinerRegistry registry) private {
+        delete signerKeys;
+        for (uint256 i; i < SIGNERS; ++i) {
+            uint256 key = uint256(keccak256(abi.encode("signer", i)));
+            signerKeys.push(key);
+            for (uint256 place = i; place > 0 && vm.addr(signerKeys[place]) < vm.addr(signerKeys[place - 1]); --place) {
+                (signerKeys[place], signerKeys[place - 1]) = (signerKeys[place - 1], signerKeys[place]);
+            }
+            vm.prank(vm.addr(key));
+            registry.register(vm.addr(key));
+            signers.add(vm.addr(key), uint32((i + 1) / 2 + 1));
+        }
+    }
+
+    function grant(address target, bytes4 selector, uint64 role, address holder) internal {
         bytes4[] memory selectors = new bytes4[](1);
         selectors[0] = selector;
         authority.setTargetFunctionRole(target, selectors, role);
@@ -102,13 +137,66 @@ abstract contract System {
         return Tree.build(leaves);
     }
 
+    /// @dev The entry at `place` with its proof, as the proofs of fraud take it.
+    function proven(bytes32[] memory entries, uint256 place) internal view returns (IRewardDistributor.Proven memory) {
+        return IRewardDistributor.Proven(entries[place], Tree.proof(treeOf(entries), 0, place));
+    }
+
     function totalOf(bytes32[] memory entries) internal pure returns (uint128 total) {
         for (uint256 i; i < entries.length; ++i) total += uint64(uint256(entries[i]));
     }
 
     function post(uint64 batch, bytes32 root, uint128 totalGwei) internal {
+        IVerifierSet.Signature[] memory signatures = signRoot(batch, root, totalGwei);
         vm.prank(poster);
-        distributor.postRoot(batch, root, totalGwei, DATA_HASH);
+        distributor.postRoot(batch, root, totalGwei, DATA_HASH, signatures);
+    }
+
+    /// @dev As many verifiers as must sign it for the distributor as it stands.
+    function signRoot(uint64 batch, bytes32 root, uint128 totalGwei)
+        internal
+        view
+        returns (IVerifierSet.Signature[] memory signatures)
+    {
+        bytes32 digest = rootDigest(batch, distributor.cancelled(), root, totalGwei);
+        signatures = new IVerifierSet.Signature[](SIGNERS_NEEDED);
+        for (uint256 i; i < SIGNERS_NEEDED; ++i) {
+            signatures[i] = IVerifierSet.Signature(vm.addr(signerKeys[i]), sign(signerKeys[i], digest));
+        }
+    }
+
+    function rootDigest(uint64 batch, uint24 cancelled, bytes32 root, uint128 totalGwei)
+        internal
+        view
+        returns (bytes32)
+    {
+        return rootDigest(block.chainid, address(distributor), batch, cancelled, root, totalGwei);
+    }
+
+    function rootDigest(
+        uint256 chainId,
+        address distributor_,
+        uint64 batch,
+        uint24 cancelled,
+        bytes32 root,
+        uint128 totalGwei
+    ) internal pure returns (bytes32) {
+        bytes32 message = keccak256(
+            abi.encode(
+                keccak256("Root(uint64 batch,uint24 cancelled,bytes32 root,uint128 totalGwei,bytes32 dataHash)"),
+                batch,
+                cancelled,
+                root,
+                totalGwei,
+                DATA_HASH
+            )
+        );
+        return typedDigest("AnyNode RewardDistributor", chainId, distributor_, message);
+    }
+
+    /// @dev No signatures, for what is refused before anybody looks at them.
+    function unsigned() internal pure returns (IVerifierSet.Signature[] memory) {
+        return new IVerifierSet.Signature[](0);
     }
 
     function veto() internal {

@@ -1,9 +1,9 @@
 """Write ``requirements*.lock`` and ``package-lock.json``: one version of every package, the same on every platform.
 
 Python: every extra is resolved together first, so that what one of them demands (libp2p wants protobuf < 7) holds for
-all; then what `node` and `dev` need is written, and in a lock of its own what `bench` needs on top. torch and what it
-brings along (CUDA) are left out: their builds differ from platform to platform. torch is pinned in ``pyproject.toml``
-and installed as its own step.
+all; then what `node`, `dev` and `postgresql` need is written, and in a lock of its own what `bench` needs on top. torch
+and what it brings along (CUDA) are left out: their builds differ from platform to platform. torch is pinned in
+``pyproject.toml`` and installed as its own step.
 
 npm: a registry mirror may lack the binaries of other platforms; npm then leaves them out of the lock, and `npm ci`
 refuses that lock. So they are named with their version.
@@ -33,7 +33,8 @@ _BUILDS_OF_PLATFORMS = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+
 
 
 def main(upgrades: list[str]) -> int:
-    lock_python(upgrades)
+    with tempfile.TemporaryDirectory() as folder:
+        lock_python(Path(folder), upgrades)
     lock_npm()
     return 0
 
@@ -41,31 +42,34 @@ def main(upgrades: list[str]) -> int:
 # --- Python ---------------------------------------------------------------------------------------
 
 
-def lock_python(upgrades: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        tools = Path(folder) / "tools"
-        subprocess.run([sys.executable, "-m", "venv", str(tools)], check=True)
-        subprocess.run([str(tools / "bin" / "pip"), "install", "--quiet", "uv"], check=True)
-        uv = str(tools / "bin" / "uv")
-        together = Path(folder) / "together.txt"
-        together.write_text("".join(without_hashes(lock.read_text()) for lock in (LOCK, BENCH_LOCK) if lock.exists()))
-        resolve(uv, together, ["node", "dev", "lan", "bench"], upgrades)
+def lock_python(folder: Path, upgrades: list[str]) -> None:
+    tools = folder / "tools"
+    subprocess.run([sys.executable, "-m", "venv", str(tools)], check=True)
+    subprocess.run([str(tools / "bin" / "pip"), "install", "--quiet", "uv"], check=True)
+    uv = str(tools / "bin" / "uv")
+    project = ROOT / "pyproject.toml"
+    together = folder / "together.txt"
+    together.write_text("".join(without_hashes(lock.read_text()) for lock in (LOCK, BENCH_LOCK) if lock.exists()))
+    resolve(uv, project, together, ["node", "dev", "postgresql", "lan", "bench"], upgrades)
 
-        def locked(*extras: str) -> str:
-            written = Path(folder) / f"{'-'.join(extras)}.txt"
-            resolve(uv, written, extras, [], "--generate-hashes", "--constraints", str(together))
-            return without_platform_builds(written.read_text())
+    def locked(*extras: str) -> str:
+        written = folder / f"{'-'.join(extras)}.txt"
+        resolve(uv, project, written, extras, [], "--generate-hashes", "--constraints", str(together))
+        return without_platform_builds(written.read_text())
 
-        lock = locked("node", "dev")
-        LOCK.write_text(HEADER + lock)
-        BENCH_LOCK.write_text(BENCH_HEADER + without(locked("node", "dev", "bench"), names(lock)))
+    lock = locked("node", "dev", "postgresql")
+    LOCK.write_text(HEADER + lock)
+    more = locked("node", "dev", "postgresql", "bench")
+    # on another platform alone is not enough: such a package stays in both
+    common = set(without_hashes(lock).splitlines()) & set(without_hashes(more).splitlines())
+    BENCH_LOCK.write_text(BENCH_HEADER + without(more, names("\n".join(common))))
     for path in (LOCK, BENCH_LOCK):
         print(f"{path.name}: {len(names(path.read_text()))} packages")
 
 
-def resolve(uv: str, output: Path, extras: Sequence[str], upgrades: Sequence[str], *options: str) -> None:
-    """Resolve ``pyproject.toml`` for every platform into ``output``; the versions already there stay."""
-    command = [uv, "pip", "compile", str(ROOT / "pyproject.toml"), "--output-file", str(output), *options]
+def resolve(uv: str, wanted: Path, output: Path, extras: Sequence[str], upgrades: Sequence[str], *options: str) -> None:
+    """Resolve what ``wanted`` names for every platform into ``output``; the versions already there stay."""
+    command = [uv, "pip", "compile", str(wanted), "--output-file", str(output), *options]
     command += ["--universal", "--python-version=3.11", "--no-header", "--no-annotate", "--quiet"]
     command += [f"--extra={extra}" for extra in extras]
     command += [f"--upgrade-package={name}" for name in upgrades]

@@ -1,8 +1,9 @@
 """Run everything that must pass: ``scripts/test [--deep] [--only NAME] [pytest arguments]``.
 
-Every check runs, also after one has failed, so that one run shows everything. There are three lanes side by side: two
-of tests that mostly wait for real processes, and everything that only computes. A check's output is shown when it ends.
-The last line counts all Python tests. ``--deep`` goes to pytest, which then runs more schedules and repetitions.
+Every check runs, also after one has failed, so that one run shows everything. Three run side by side: whoever is free
+takes the next, first the tests that mostly wait for real processes, then what only computes. A check's output is shown
+when it ends. The last line counts all Python tests. ``--deep`` goes to pytest, which then runs more schedules and
+repetitions.
 ``--only`` runs a single check by its name, with its output as it comes; with names or options of pytest after it,
 `scripts/test --only pytest tests/unit -k merkle`.
 """
@@ -19,14 +20,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 PYTEST_FOUND_NONE = 5
-#: Tests of real processes, by lane. They leave the processor idle for much of their time, and must not be starved.
+SIDE_BY_SIDE = 3
+#: Tests of real processes. They leave the processor idle for much of their time, and must not be starved.
 WAITING = {"pytest-e2e": ("tests/e2e",), "pytest-swarm": ("tests/chain", "tests/swarm")}
+#: The larger folders of tests that only compute, apart so that no processor is idle at the end.
+COMPUTING = {"pytest-sim": ("tests/sim",), "pytest-attacks": ("tests/attacks",)}
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
 #: What pytest's closing line looks like: counts, and the time at its end.
 _CLOSING = re.compile(r"^(?:=+ )?(?:\d+ [a-z]+(?:, )?)+ in [\d.]+s")
@@ -55,25 +60,29 @@ def pytest_check(name: str, arguments: Sequence[str]) -> Check:
     return Check(name, (str(BIN / "python"), "-m", "pytest", *arguments))
 
 
-def lanes(deep: bool) -> list[list[Check]]:
-    """What runs side by side: what mostly waits, and at last what computes, the quick ones first."""
+def checks(deep: bool) -> list[Check]:
+    """All checks in the order in which they begin: what waits, the quick ones, and what takes long to compute.
+
+    Both that use Hardhat's cache are far enough apart never to meet.
+    """
     python = str(BIN / "python")
     npm = (str(BIN / "npm"), "run", "--silent")
     options = ["--deep"] if deep else []
-    waiting = [[pytest_check(name, [*options, *paths])] for name, paths in WAITING.items()]
-    elsewhere = [f"--ignore={path}" for paths in WAITING.values() for path in paths]
+    apart = [path for paths in (WAITING | COMPUTING).values() for path in paths]
     computing = [
         Check("ruff", (python, "-m", "ruff", "check", ".")),
         Check("format", (python, "-m", "ruff", "format", "--check", "--quiet", ".")),
+        Check("abi", (*npm, "check")),
         Check("dead-code", (python, "-m", "vulture")),
         Check("mypy", (python, "-m", "mypy")),
         Check("mypy-scripts", (python, "-m", "mypy", *scripts("*.py"), *scripts("run_demo/*.py"))),
         Check("mypy-bench", (python, "-m", "mypy", *scripts("run_bench/*.py"))),  # apart: it has a __main__ too
-        Check("abi", (*npm, "check")),
-        Check("solidity", (*npm, "test")),
-        pytest_check("pytest-computing", [*options, *elsewhere]),
+        pytest_check("pytest-unit", [*options, *(f"--ignore={path}" for path in apart)]),
+        *(pytest_check(name, [*options, *paths]) for name, paths in COMPUTING.items()),
+        Check("solidity", ("env", f"FUZZ={'long' if deep else 'short'}", *npm, "test")),
     ]
-    return [*waiting, [replace(check, nice=10) for check in computing]]
+    waiting = [pytest_check(name, [*options, *paths]) for name, paths in WAITING.items()]
+    return [*waiting, *(replace(check, nice=10) for check in computing)]
 
 
 def scripts(pattern: str) -> list[str]:
@@ -87,9 +96,9 @@ def title(check: Check) -> str:
 def start(check: Check, output: int | None) -> int:
     """Run a check to its end and return its exit code; ``output`` is where it writes, None for here."""
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONNOUSERSITE": "1"}
-    polite = ("nice", "-n", str(check.nice)) if check.nice else ()
+    lowered = ("nice", "-n", str(check.nice)) if check.nice else ()
     done = subprocess.run(
-        [*polite, *check.command],
+        [*lowered, *check.command],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -124,19 +133,11 @@ def counted(text: str) -> Counter[str]:
 
 
 def run_all(deep: bool) -> int:
-    """All lanes; the last line counts all Python tests."""
+    """All checks, some side by side; the last line counts all Python tests."""
     started = time.monotonic()
-    outcomes: list[Outcome] = []
     talking = threading.Lock()
-
-    def follow(lane: Sequence[Check]) -> None:
-        outcomes.extend(run(check, talking) for check in lane)
-
-    threads = [threading.Thread(target=follow, args=[lane]) for lane in lanes(deep)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        outcomes = list(pool.map(lambda check: run(check, talking), checks(deep)))
     print("\n== all")
     for outcome in outcomes:
         print(f"   {'ok  ' if outcome.passed else 'FAIL'} {outcome.name:<16} {outcome.seconds:6.1f} s")
@@ -156,7 +157,7 @@ def closing(outcomes: Sequence[Outcome], seconds: float) -> str:
 
 def run_one(name: str, deep: bool, rest: Sequence[str], parser: argparse.ArgumentParser) -> int:
     """A single check, with its output as it comes."""
-    known = {check.name: check for lane in lanes(deep) for check in lane}
+    known = {check.name: check for check in checks(deep)}
     known["pytest"] = pytest_check("pytest", [*(["--deep"] if deep else []), *rest])
     if name not in known:
         parser.error(f"no check is called {name}; there are {', '.join(known)}")

@@ -9,7 +9,16 @@ from importlib.resources import files
 from typing import Any
 
 #: Every contract that has a committed artifact.
-NAMES = ("AccessManager", "AnyToken", "JobEscrow", "MinerRegistry", "RewardDistributor")
+NAMES = (
+    "AccessManager",
+    "AnyToken",
+    "Faucet",
+    "JobEscrow",
+    "MinerRegistry",
+    "RewardDistributor",
+    "StakeManager",
+    "VerifierSet",
+)
 
 
 @dataclass(frozen=True)

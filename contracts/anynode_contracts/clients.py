@@ -1,4 +1,4 @@
-"""Typed clients of the four contracts: reads, and ``build_*`` methods that return calls for someone to sign.
+"""Typed clients of the contracts: reads, and ``build_*`` methods that return calls for someone to sign.
 
 token = TokenClient(w3, network.token)
 send(w3, account, token.build_approve(network.escrow, budget_wei))
@@ -6,7 +6,7 @@ send(w3, account, token.build_approve(network.escrow, budget_wei))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,11 +19,11 @@ from anynode_contracts import artifacts
 from anynode_contracts.calls import Call
 from anynode_contracts.errors import UserError
 from anynode_contracts.reverts import explain_revert
-from anynode_contracts.typed_data import SignedRegistration
+from anynode_contracts.typed_data import RootSignature, RootStatement, SignedRegistration, in_order
 
 
 class ContractClient:
-    """What the four have in common: a deployed contract at an address."""
+    """What the clients have in common: a deployed contract at an address."""
 
     NAME: ClassVar[str]
 
@@ -63,6 +63,20 @@ class TokenClient(ContractClient):
 
     def build_approve(self, spender: str, amount_wei: int) -> Call:
         return self._build("approve", Web3.to_checksum_address(spender), amount_wei)
+
+
+class FaucetClient(ContractClient):
+    """Faucet: on development chains only."""
+
+    NAME = "Faucet"
+
+    def amount_wei(self) -> int:
+        """What it gives at once."""
+        return int(self._read("AMOUNT_WEI"))
+
+    def build_give(self, to: str) -> Call:
+        """To be sent by anyone, for anyone, once a day."""
+        return self._build("give", Web3.to_checksum_address(to))
 
 
 @dataclass(frozen=True)
@@ -189,6 +203,19 @@ class RootOnChain:
     active_at_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class ProvenEntry:
+    """A packed entry, and the sibling hashes that lead from its leaf to a root."""
+
+    entry: bytes
+    proof: tuple[bytes, ...]
+
+    @property
+    def as_argument(self) -> tuple[bytes, list[bytes]]:
+        """As the contract takes it."""
+        return self.entry, list(self.proof)
+
+
 class DistributorClient(ContractClient):
     """RewardDistributor. Entries are packed words (:func:`anynode_contracts.entries.pack`)."""
 
@@ -221,16 +248,38 @@ class DistributorClient(ContractClient):
     def window_s(self) -> int:
         return int(self._read("WINDOW"))
 
-    def daily_cap_gwei(self) -> int:
-        return int(self._read("DAILY_CAP_GWEI"))
-
     def build_fund(self, amount_wei: int) -> Call:
         """To be sent by whoever has approved ``amount_wei`` for the distributor."""
         return self._build("fund", amount_wei)
 
-    def build_post_root(self, *, batch: int, root: bytes, total_gwei: int, data_hash: bytes) -> Call:
-        """To be sent by the poster."""
-        return self._build("postRoot", batch, root, total_gwei, data_hash)
+    def cancelled(self) -> int:
+        """How many posted roots were cancelled so far."""
+        return int(self._read("cancelled"))
+
+    def build_post_root(self, root: RootStatement, signatures: Iterable[RootSignature]) -> Call:
+        """To be sent by the poster, with the signatures of a quorum."""
+        signed = [(item.verifier, item.signature) for item in in_order(signatures)]
+        return self._build("postRoot", root.batch, root.root, root.total_gwei, root.data_hash, signed)
+
+    def bond_wei(self, *, block: int | None = None) -> int:
+        """What is left for bounties."""
+        return int(self._read("bondWei", block=block))
+
+    def bounty_wei(self) -> int:
+        """What is paid for a proof of fraud."""
+        return int(self._read("BOUNTY_WEI"))
+
+    def build_bond(self, amount_wei: int) -> Call:
+        """To be sent by whoever has approved ``amount_wei`` for the distributor. It stays there."""
+        return self._build("bond", amount_wei)
+
+    def build_prove_decrease(self, former: ProvenEntry, entry: ProvenEntry) -> Call:
+        """To be sent by anyone, who is paid the bounty: an entry of the active root, and a lower one of the waiting."""
+        return self._build("proveDecrease", former.as_argument, entry.as_argument)
+
+    def build_prove_duplicate(self, one: ProvenEntry, other: ProvenEntry) -> Call:
+        """To be sent by anyone, who is paid the bounty: two entries of one index, both of the waiting root."""
+        return self._build("proveDuplicate", one.as_argument, other.as_argument)
 
     def build_veto(self) -> Call:
         """To be sent by the guardian."""

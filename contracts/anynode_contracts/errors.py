@@ -8,8 +8,8 @@ import enum
 class UserError(Exception):
     """Something the user can mend. The message is one sentence with the cause and the remedy.
 
-    ``exit_code`` is what the command line returns: 2 for bad input, 3 for something that cannot be reached,
-    4 for a refusal by the other side.
+    ``exit_code`` is what the command line returns: 1 for books that differ, 2 for bad input, 3 for something that
+    cannot be reached, 4 for a refusal by the other side.
     """
 
     exit_code = 2
@@ -29,6 +29,12 @@ class RefusedError(UserError):
     """The other side answered and said no, or what it sent failed a check."""
 
     exit_code = 4
+
+
+class DifferenceError(RefusedError):
+    """Books that were compared differ. The message names the first difference."""
+
+    exit_code = 1
 
 
 class Offence(enum.StrEnum):

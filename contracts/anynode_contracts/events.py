@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-from eth_typing import ChecksumAddress
+from eth_typing import ABIEvent, ChecksumAddress
+from eth_utils.abi import event_abi_to_log_topic
 from web3 import Web3
 from web3._utils.events import get_event_data
 from web3.types import FilterParams, LogReceipt
@@ -121,6 +122,26 @@ class RootVetoed:
 
 
 @dataclass(frozen=True)
+class Bonded:
+    """``amount_wei`` more lie beside the funds, for bounties. No ledger's money."""
+
+    position: LogPosition
+    funder: ChecksumAddress
+    amount_wei: int
+
+
+@dataclass(frozen=True)
+class FraudProven:
+    """The :class:`RootVetoed` before it came by a proof. The bounty comes out of the bond."""
+
+    position: LogPosition
+    batch: int
+    index: int
+    finder: ChecksumAddress
+    bounty_wei: int
+
+
+@dataclass(frozen=True)
 class Claimed:
     """Each of ``entries`` was paid up to its cumulative amount: one by a claim, several by a subtree push."""
 
@@ -158,6 +179,8 @@ ChainEvent = (
     | Funded
     | RootPosted
     | RootVetoed
+    | Bonded
+    | FraudProven
     | Claimed
     | Redirected
     | Skipped
@@ -181,6 +204,8 @@ _BUILDERS: dict[str, Callable[[LogPosition, Mapping[str, Any]], ChainEvent]] = {
         at, a["batch"], bytes(a["root"]), a["totalGwei"], bytes(a["dataHash"]), a["activeAt"]
     ),
     "RootVetoed": lambda at, a: RootVetoed(at, a["batch"], bytes(a["root"])),
+    "Bonded": lambda at, a: Bonded(at, a["funder"], a["amount"]),
+    "FraudProven": lambda at, a: FraudProven(at, a["batch"], a["index"], a["finder"], a["bountyWei"]),
     "Claimed": lambda at, a: Claimed(at, (unpack(bytes(a["entry"])),)),
     "SubtreeClaimed": lambda at, a: Claimed(at, tuple(unpack(bytes(word)) for word in a["entries"])),
     "Redirected": lambda at, a: Redirected(at, a["index"], a["to"]),
@@ -226,6 +251,5 @@ def _event_abis() -> dict[bytes, Any]:
     for contract in ("MinerRegistry", "JobEscrow", "RewardDistributor"):
         for item in artifacts.load(contract).abi:
             if item["type"] == "event" and item["name"] in _BUILDERS:
-                signature = f"{item['name']}({','.join(argument['type'] for argument in item['inputs'])})"
-                found[bytes(Web3.keccak(text=signature))] = item
+                found[event_abi_to_log_topic(cast(ABIEvent, item))] = item
     return found

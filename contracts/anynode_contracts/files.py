@@ -4,32 +4,70 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
+from io import FileIO
 from pathlib import Path
 
 from anynode_contracts.errors import StorageError
 
 
-def write_aside(path: Path, data: bytes | memoryview, *, durable: bool = True) -> None:
-    """Write ``data`` beside ``path``, sync, rename. Raises ``StorageError`` when the disk is full or not writable.
+def write_aside(path: Path, *parts: bytes | bytearray | memoryview, durable: bool = True) -> None:
+    """Write ``parts`` one after the other beside ``path``, sync, rename.
 
+    Raises ``StorageError`` when the disk is full or not writable.
     Without ``durable`` there is no sync: a killed process loses nothing, a power cut may leave the file damaged.
     """
     aside = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=".aside-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        name = f"{path.parent}{os.sep}.aside-{secrets.token_hex(8)}"
+        try:
+            handle = _create(name)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = _create(name)
+        aside = name
+        with FileIO(handle, "wb") as file:
+            for part in parts:
+                _write_all(file, part)
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        Path(aside).replace(path)
+        os.replace(aside, path)  # noqa: PTH105 (thousands of chunks a round are written: a Path would cost a tenth)
     except OSError as error:
         with contextlib.suppress(OSError):
             if aside:
                 Path(aside).unlink()
         raise cannot_write(path, error) from error
+
+
+def append_synced(path: Path, data: bytes) -> None:
+    """Write ``data`` behind what ``path`` holds, and sync: all of it, or nothing.
+
+    Raises ``StorageError`` when the disk is full or not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: what a full disk did not take must not wait in a buffer to be written behind our back.
+        with FileIO(path, "ab") as file:
+            before = file.tell()
+            try:
+                _write_all(file, data)
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _create(name: str) -> int:
+    """A new file that only its owner may read."""
+    return os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+
+
+def _write_all(file: FileIO, data: bytes | bytearray | memoryview) -> None:
+    left = memoryview(data).cast("B")
+    while left:
+        left = left[file.write(left) :]
 
 
 def cannot_write(path: Path, error: OSError) -> StorageError:

@@ -1,7 +1,8 @@
 """The Merkle tree of a reward batch: domain-bound double-hashed leaves, sorted pairs, padded with zero leaves.
 
-Agrees with ``RewardDistributor`` and with OpenZeppelin's ``MerkleProof``. A tree of n leaves holds 64 bytes per leaf:
-the padding is never stored, because the root of an all-zero subtree depends on its height alone.
+Agrees with ``RewardDistributor`` and with OpenZeppelin's ``MerkleProof``. A tree of n leaves has 64 bytes per leaf:
+the padding is never stored, because the root of an all-zero subtree depends on its height alone. The nodes lie in
+memory while a tree is built; proofs can be read from wherever they were written to (``tree_file``).
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import Self
 
-from eth_hash.auto import keccak
 from eth_utils.address import to_canonical_address
+from sha3 import keccak_256
 
 from anynode_contracts.entries import Entry, pack
 
@@ -19,6 +21,12 @@ HASH_BYTES = 32
 ZERO_LEAF = bytes(HASH_BYTES)
 #: More leaves than node indices exist are a fault.
 LEAVES_MAX = 2**32
+
+
+def keccak(data: bytes) -> bytes:
+    """Keccak-256 as Ethereum has it, which is not SHA3-256: the padding differs."""
+    digest: bytes = keccak_256(data).digest()
+    return digest
 
 
 def domain(chain_id: int, distributor: str) -> bytes:
@@ -60,20 +68,31 @@ class MerkleTree:
             raise ValueError(f"a tree has 1 to {LEAVES_MAX} leaves, not {self.size}")
         self.height = (self.size - 1).bit_length()
         #: Level k holds the stored nodes of height k, 32 bytes each; what is missing on the right is padding.
-        self._levels = [bytes(bottom)]
+        self.levels: list[bytearray | memoryview] = [bottom]
         for height in range(self.height):
-            self._levels.append(_level_above(self._levels[-1], zero_root(height)))
+            self.levels.append(_level_above(self.levels[-1], zero_root(height)))
+
+    @classmethod
+    def over(cls, size: int, nodes: memoryview) -> Self:
+        """The tree of ``size`` leaves whose levels, the leaves first, lie one after the other in ``nodes``."""
+        tree = cls.__new__(cls)
+        tree.size, tree.height, tree.levels = size, (size - 1).bit_length(), []
+        start = 0
+        for stored in stored_nodes(size):
+            tree.levels.append(nodes[start : start + stored * HASH_BYTES])
+            start += stored * HASH_BYTES
+        return tree
 
     @property
     def root(self) -> bytes:
-        return self._levels[-1]
+        return bytes(self.levels[-1])
 
     def node(self, height: int, position: int) -> bytes:
         """The root of the aligned block of 2^height leaves that starts at leaf ``position * 2^height``."""
         if not (0 <= height <= self.height and 0 <= position < 1 << (self.height - height)):
             raise IndexError(f"the tree has no node {position} at height {height}")
         start = position * HASH_BYTES
-        return self._levels[height][start : start + HASH_BYTES] or zero_root(height)
+        return bytes(self.levels[height][start : start + HASH_BYTES]) or zero_root(height)
 
     def proof(self, position: int) -> list[bytes]:
         """Sibling hashes from the leaf at ``position`` to the root."""
@@ -82,7 +101,20 @@ class MerkleTree:
     def subtree_proof(self, height: int, position: int) -> list[bytes]:
         """Sibling hashes from :meth:`node` ``(height, position)`` to the root, as ``claimSubtree`` takes them."""
         self.node(height, position)
-        return [self.node(level, (position >> (level - height)) ^ 1) for level in range(height, self.height)]
+        proof = []
+        for level in range(height, self.height):
+            start = (position ^ 1) * HASH_BYTES
+            proof.append(bytes(self.levels[level][start : start + HASH_BYTES]) or zero_root(level))
+            position >>= 1
+        return proof
+
+
+def stored_nodes(size: int) -> list[int]:
+    """How many nodes each level of a tree of ``size`` leaves stores, from the leaves to the root."""
+    levels = [size]
+    while levels[-1] > 1:
+        levels.append((levels[-1] + 1) // 2)
+    return levels
 
 
 def build_tree(domain_hash: bytes, entries: Sequence[Entry]) -> MerkleTree:
@@ -97,15 +129,16 @@ def verify(root: bytes, leaf_hash: bytes, proof: Sequence[bytes]) -> bool:
     """Whether ``proof`` leads from the leaf (or a subtree's root) to ``root``."""
     node = leaf_hash
     for sibling in proof:
-        node = hash_pair(node, sibling)
+        node = keccak_256(node + sibling if node < sibling else sibling + node).digest()
     return node == root
 
 
-def _level_above(level: bytes, padding: bytes) -> bytes:
+def _level_above(level: bytearray | memoryview, padding: bytes) -> bytearray:
     """The parents of a level; an odd last node is paired with ``padding``."""
+    below = bytes(level)
     above = bytearray()
-    for start in range(0, len(level), 2 * HASH_BYTES):
-        left = level[start : start + HASH_BYTES]
-        right = level[start + HASH_BYTES : start + 2 * HASH_BYTES] or padding
-        above += keccak(left + right if left < right else right + left)
-    return bytes(above)
+    for start in range(0, len(below), 2 * HASH_BYTES):
+        left = below[start : start + HASH_BYTES]
+        right = below[start + HASH_BYTES : start + 2 * HASH_BYTES] or padding
+        above += keccak_256(left + right if left < right else right + left).digest()
+    return above

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from eth_utils.address import is_address, to_checksum_address
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from requests.exceptions import RequestException
 from web3 import Web3
 from web3.exceptions import Web3Exception
@@ -36,6 +36,10 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _checksum_or_none(value: str) -> str:
+    return _checksum(value) if value else value
+
+
 Address = Annotated[str, Field(max_length=64), AfterValidator(_checksum)]
 Text = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -52,12 +56,27 @@ class Network(BaseModel):
     registry: Address
     escrow: Address
     distributor: Address
+    stakes: Address
+    verifier_set: Address
+    faucet: Annotated[str, Field(max_length=64), AfterValidator(_checksum_or_none)] = ""
     deployed_block: Annotated[int, Field(ge=0, lt=2**63)]
     verifiers: Annotated[tuple[Address, ...], BeforeValidator(_as_tuple), Field(max_length=256)] = ()
+    quorum: Annotated[int, Field(ge=0, le=256)] = 0
     initial_peers: Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Field(max_length=256)] = ()
     api_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=512)] = ""
     held_back_limit_wei: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=_WEI_MAX)]
     window_s: Annotated[int, Field(gt=0, lt=2**32)]
+
+    @model_validator(mode="after")
+    def _quorum_decides(self) -> Network:
+        if self.quorum and not len(self.verifiers) < 2 * self.quorum <= 2 * len(self.verifiers):
+            raise ValueError("quorum: it must be more than half of the verifiers, and at most all of them")
+        return self
+
+    @property
+    def signatures_needed(self) -> int:
+        """How many verifiers must sign a record: ``quorum``, or more than half where the file names none."""
+        return self.quorum or len(self.verifiers) // 2 + 1
 
     @classmethod
     def load(cls, path: Path) -> Network:

@@ -1,7 +1,8 @@
-"""What the contracts let a key sign (EIP-712): a registration, and a claim to another address."""
+"""What the contracts let a key sign (EIP-712): a registration, a claim to another address, and a reward root."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
 
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence
 
 _REGISTRATION = [
     {"name": "node", "type": "address"},
@@ -22,6 +23,13 @@ _CLAIM = [
     {"name": "entry", "type": "bytes32"},
     {"name": "to", "type": "address"},
     {"name": "deadline", "type": "uint256"},
+]
+_ROOT = [
+    {"name": "batch", "type": "uint64"},
+    {"name": "cancelled", "type": "uint24"},
+    {"name": "root", "type": "bytes32"},
+    {"name": "totalGwei", "type": "uint128"},
+    {"name": "dataHash", "type": "bytes32"},
 ]
 
 
@@ -47,13 +55,13 @@ def sign_registration(
 
 
 def signer_of_registration(registration: SignedRegistration, *, chain_id: int, registry: str) -> str:
-    """The address that signed. Raises ``RefusedError`` for bytes that are no signature."""
+    """The address that signed. Raises ``BreachError`` for bytes that are no signature."""
     value = {"node": registration.node, "payout": registration.payout, "deadline": registration.deadline_s}
     message = _encode("AnyNode MinerRegistry", chain_id, registry, {"Registration": _REGISTRATION}, value)
     try:
         return str(Account.recover_message(message, signature=registration.signature))
     except Exception as error:  # eth-keys raises several families for malformed signatures
-        raise RefusedError("the registration carries no valid signature; sign it again") from error
+        raise BreachError("the registration carries no valid signature; sign it again", Offence.SIGNATURE) from error
 
 
 def sign_claim(
@@ -63,6 +71,63 @@ def sign_claim(
     value = {"entry": entry, "to": Web3.to_checksum_address(to), "deadline": deadline_s}
     message = _encode("AnyNode RewardDistributor", chain_id, distributor, {"Claim": _CLAIM}, value)
     return bytes(account.sign_message(message).signature)
+
+
+@dataclass(frozen=True, slots=True)
+class RootStatement:
+    """What verifiers sign for the root of a batch. ``cancelled`` = posted roots that were cancelled before, so that a
+    cancelled root needs new signatures.
+    """
+
+    batch: int
+    cancelled: int
+    root: bytes
+    total_gwei: int
+    data_hash: bytes
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What it may be signed for once: two roots for one place contradict each other."""
+        return (self.batch, self.cancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class RootSignature:
+    """A verifier's signature over a root: 65 bytes r, s, v of its key, or what a contract takes by EIP-1271."""
+
+    verifier: ChecksumAddress
+    signature: bytes
+
+
+def sign_root(verifier: LocalAccount, root: RootStatement, *, chain_id: int, distributor: str) -> RootSignature:
+    """Sign with a verifier's key. Whoever calls this has promised before to sign no other root for this place."""
+    signature = bytes(verifier.sign_message(_root_message(root, chain_id, distributor)).signature)
+    return RootSignature(Web3.to_checksum_address(verifier.address), signature)
+
+
+def signer_of_root(root: RootStatement, signature: bytes, *, chain_id: int, distributor: str) -> ChecksumAddress:
+    """The address that signed. Raises ``BreachError`` for bytes that are no signature."""
+    try:
+        signer = Account.recover_message(_root_message(root, chain_id, distributor), signature=signature)
+    except Exception as error:  # eth-keys raises several families for malformed signatures
+        raise BreachError("the root carries no valid signature; it is ignored", Offence.SIGNATURE) from error
+    return Web3.to_checksum_address(signer)
+
+
+def in_order(signatures: Iterable[RootSignature]) -> list[RootSignature]:
+    """As the contract takes them: in ascending order of their verifiers."""
+    return sorted(signatures, key=lambda signature: int(signature.verifier, 16))
+
+
+def _root_message(root: RootStatement, chain_id: int, distributor: str) -> SignableMessage:
+    value = {
+        "batch": root.batch,
+        "cancelled": root.cancelled,
+        "root": root.root,
+        "totalGwei": root.total_gwei,
+        "dataHash": root.data_hash,
+    }
+    return _encode("AnyNode RewardDistributor", chain_id, distributor, {"Root": _ROOT}, value)
 
 
 def _encode(name: str, chain_id: int, contract: str, types: dict[str, Any], value: dict[str, Any]) -> SignableMessage:

@@ -29,18 +29,25 @@ KINDS: dict[str, tuple[Literal["debit", "credit"], tuple[str, ...]]] = {
     "held_back": ("credit", ("node", "job")),
     "accrued": ("credit", ("node", "job")),
     "slashed": ("credit", ("node", "job")),  # passed through on the way back to the job
-    "payable": ("credit", ("node",)),  # in a root; what is below a gwei stays here
+    "fees": ("credit", ("job",)),  # passed through on the way to whoever audits: what checking costs a job
+    "payable": ("credit", ("node",)),  # in a root, in whole gwei
+    "dust": ("credit", ("node",)),  # settled too, but below a gwei: in no root until it is one
     "paid": ("credit", ("node",)),
 }
+
+PASSED_THROUGH = ("slashed", "fees")
 
 # reason -> allowed (debit kind, credit kind)
 REASONS: dict[str, frozenset[tuple[str, str]]] = {
     "fund": frozenset({("custody_escrow", "escrow")}),
-    "credit": frozenset({("escrow", "held_back"), ("escrow", "accrued")}),
+    "credit": frozenset({("escrow", "held_back"), ("escrow", "accrued"), ("fees", "held_back"), ("fees", "accrued")}),
+    "fee": frozenset({("escrow", "fees")}),
     "slash": frozenset({("held_back", "slashed"), ("accrued", "slashed")}),
     "restore": frozenset({("slashed", "escrow")}),
+    "reinstate": frozenset({("escrow", "held_back"), ("escrow", "accrued")}),  # a slash is taken back
+    "repay": frozenset({("fees", "accrued")}),  # an upheld appeal costs what its replay cost, out of the slash
     "release": frozenset({("held_back", "accrued")}),
-    "settle": frozenset({("accrued", "payable")}),
+    "settle": frozenset({("accrued", "payable"), ("accrued", "dust"), ("dust", "payable")}),
     "draw": frozenset({("custody_distributor", "custody_escrow")}),
     "gift": frozenset({("custody_distributor", "gifts")}),
     "claim": frozenset({("payable", "paid")}),
@@ -108,8 +115,16 @@ def slashed(node_index: int, job_id: str) -> str:
     return f"slashed/{node_index}/{job_id}"
 
 
+def fees(job_id: str) -> str:
+    return f"fees/{job_id}"
+
+
 def payable(node_index: int) -> str:
     return f"payable/{node_index}"
+
+
+def dust(node_index: int) -> str:
+    return f"dust/{node_index}"
 
 
 def paid(node_index: int) -> str:
@@ -162,7 +177,8 @@ class Totals:
 class Balances:
     """Balances after a sequence of transfers. ``apply`` refuses whatever would break the books.
 
-    ``committed[job]`` = credited less slashed; ``settled[job]`` = moved (or about to move) into payable.
+    ``committed[job]`` = credited less slashed; ``settled[job]`` = moved (or about to move) into payable;
+    ``reinstated[node]`` = slashed and given back.
     """
 
     totals: dict[str, Totals] = field(default_factory=dict)
@@ -173,6 +189,7 @@ class Balances:
     of_node: dict[int, set[str]] = field(default_factory=dict)
     of_job: dict[str, set[str]] = field(default_factory=dict)
     count: int = 0
+    reinstated: dict[int, int] = field(default_factory=dict)
 
     def apply(self, transfer: Transfer) -> None:
         """Fold in one transfer. Raises ``InvariantError`` naming what does not add up."""
@@ -234,12 +251,15 @@ class Balances:
         return sum(self.available_wei(a.name) for a in self.of_kind(kind, job_id=job_id, node_index=node_index))
 
     def earned_wei(self, node_index: int) -> int:
-        """Everything that ever entered (or is about to enter) the node's payable account."""
+        """Everything that ever entered (or is about to enter) the node's payable account: whole gwei."""
         totals = self.totals.get(payable(node_index), Totals())
         return totals.credits + totals.credits_pending
 
     def check(self) -> None:
-        """Debits = credits, and assets = liabilities. Raises ``InvariantError`` otherwise."""
+        """Debits = credits, assets = liabilities, and what only passes through has gone on.
+
+        Raises ``InvariantError`` otherwise.
+        """
         debited = sum(totals.debits for totals in self.totals.values())
         credited = sum(totals.credits for totals in self.totals.values())
         invariant(debited == credited, f"the books are off: debits {debited} wei, credits {credited} wei")
@@ -248,6 +268,10 @@ class Balances:
             totals = self.totals[name]
             sign = 1 if account.increased_by == "debit" else -1
             sides[account.increased_by] += sign * (totals.debits - totals.credits)
+            invariant(
+                account.kind not in PASSED_THROUGH or totals.debits == totals.credits,
+                f"the books are off: {name} keeps {totals.credits - totals.debits} wei that should have gone on",
+            )
         invariant(
             sides["debit"] == sides["credit"],
             f"the books are off: assets {sides['debit']} wei, liabilities {sides['credit']} wei",
@@ -291,8 +315,11 @@ class Balances:
             credit.credits += transfer.amount_wei
 
     def _count(self, transfer: Transfer, debit: Account, credit: Account) -> None:
-        if transfer.reason == "credit" and credit.job_id is not None:
+        if transfer.reason in ("credit", "reinstate", "repay") and credit.job_id is not None:
             self.committed[credit.job_id] = self.committed.get(credit.job_id, 0) + transfer.amount_wei
+            if transfer.reason == "reinstate" and credit.node_index is not None:
+                back = self.reinstated.get(credit.node_index, 0)
+                self.reinstated[credit.node_index] = back + transfer.amount_wei
         elif transfer.reason == "restore" and debit.job_id is not None:
             self.committed[debit.job_id] = self.committed.get(debit.job_id, 0) - transfer.amount_wei
         elif transfer.reason == "settle" and transfer.phase != "post" and debit.job_id is not None:

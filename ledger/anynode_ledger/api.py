@@ -1,116 +1,66 @@
-"""The ledger over HTTP: accounts, batches and Merkle proofs as JSON. Reads only, and only what is public.
+"""The ledger over HTTP: accounts, earnings, batches and Merkle proofs as JSON. Reads only, and only what is public.
 
-Amounts are decimal strings, because JSON numbers lose wei. ``GET /v1/schemas`` gives the JSON schema of every answer.
+``GET /v1/schemas`` gives the JSON schema of every answer.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from anynode_contracts.entries import pack
+from anynode_contracts.entries import unpack
 from anynode_contracts.errors import RefusedError, UserError
-from anynode_contracts.merkle import domain, leaf
 from anynode_ledger import schema
+from anynode_ledger.answers import (
+    ANSWERS,
+    AccountAnswer,
+    BatchAnswer,
+    BatchesAnswer,
+    BatchSummary,
+    EntryAnswer,
+    JobEarningsAnswer,
+    NodeEarningsAnswer,
+    ProofAnswer,
+)
 from anynode_ledger.book import Book
+from anynode_ledger.earnings import job_earnings, node_earnings
+from anynode_ledger.proofs import BatchProof, Proofs
 from anynode_ledger.settlement import StoredBatch, batches_of, is_current, is_posted
 
 PAGE_MAX = 100
+_JOB_ID = re.compile("[0-9a-f]{64}")
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def ledger_routes(book: Book, trees: Path) -> list[Route]:
+    """The routes under ``/v1``; the handlers are synchronous, so Starlette runs them beside the event loop.
 
-
-class AccountAnswer(_Answer):
-    """One node's balances; ``earned`` = held back + accrued + waiting + payable + paid."""
-
-    node_index: int
-    node: str
-    payout: str
-    earned_wei: str
-    held_back_wei: str
-    accrued_wei: str
-    waiting_wei: str
-    payable_wei: str
-    paid_wei: str
-    slashed_wei: str
-
-
-class BatchSummary(_Answer):
-    """One batch without its entries. ``root`` and ``data_hash`` are 0x and 64 hexadecimal digits."""
-
-    number: int
-    attempt: int
-    state: Literal["pending", "posted", "void"]
-    chain_id: int
-    distributor: str
-    root: str
-    data_hash: str
-    total_gwei: str
-    entry_count: int
-
-
-class BatchesAnswer(_Answer):
-    """Batches, newest first. ``next_before`` asks for the following page; null on the last one."""
-
-    batches: list[BatchSummary]
-    next_before: int | None
-
-
-class EntryAnswer(_Answer):
-    """One entry of a root."""
-
-    index: int
-    account: str
-    cumulative_gwei: str
-
-
-class BatchAnswer(BatchSummary):
-    """One batch with its entries in index order and what it drew from each job's escrow."""
-
-    entries: list[EntryAnswer]
-    draws_wei: dict[str, str]
-
-
-class ProofAnswer(_Answer):
-    """What ``RewardDistributor.claim`` takes, and everything to check it locally: leaf, domain and root."""
-
-    batch: int
-    state: Literal["pending", "posted", "void"]
-    index: int
-    account: str
-    cumulative_gwei: str
-    entry: str
-    leaf: str
-    domain: str
-    proof: list[str]
-    root: str
-    chain_id: int
-    distributor: str
-
-
-class ErrorAnswer(_Answer):
-    """What went wrong and what to do about it, in one sentence."""
-
-    error: str
-
-
-ANSWERS: tuple[type[BaseModel], ...] = (AccountAnswer, BatchesAnswer, BatchAnswer, ProofAnswer, ErrorAnswer)
-
-
-def ledger_routes(book: Book) -> list[Route]:
-    """The routes under ``/v1``; the handlers are synchronous, so Starlette runs them beside the event loop."""
+    ``trees`` is a folder for the files that proofs are read from.
+    """
+    proofs = Proofs(book, trees)
 
     def account(request: Request) -> Response:
-        balance = asdict(book.balances(_integer(request, "index", 2**32 - 1)))
-        return _json(AccountAnswer(**{k: str(v) if k.endswith("_wei") else v for k, v in balance.items()}))
+        return _json(AccountAnswer(**_decimal(asdict(book.balances(_integer(request, "index", 2**32 - 1))))))
+
+    def of_node(request: Request) -> Response:
+        with book.read() as journal:
+            found = node_earnings(journal, _integer(request, "index", 2**32 - 1))
+        return _json(NodeEarningsAnswer.model_validate(_decimal(asdict(found))))
+
+    def of_job(request: Request) -> Response:
+        job_id = request.path_params["job_id"]
+        if not _JOB_ID.fullmatch(job_id):
+            raise UserError(f"{job_id[:80]!r} is no job id; a job id has 64 hexadecimal digits")
+        with book.read() as journal:
+            found = job_earnings(journal, job_id)
+        return _json(JobEarningsAnswer.model_validate(_decimal(asdict(found))))
 
     def batches(request: Request) -> Response:
         limit = _query(request, "limit", 20, PAGE_MAX)
@@ -132,17 +82,23 @@ def ledger_routes(book: Book) -> list[Route]:
     def proof(request: Request) -> Response:
         index = _integer(request, "index", 2**32 - 1)
         if "batch" in request.query_params:
-            return _json(_proof(_numbered(book, _query(request, "batch", 0, 2**63 - 1)), index))
-        active = batches_of(book, is_posted(), newest=1)
-        if not active:
-            raise RefusedError("no root is active yet, so nothing can be claimed; ask again after the first batch")
-        return _json(_proof(active[0], index))
+            number = _query(request, "batch", 0, 2**63 - 1)
+            found = proofs.of(index, is_current(), schema.batches.c.number == number)
+            if found is None:
+                raise _no_batch(number)
+        else:
+            found = proofs.of(index, is_posted())
+            if found is None:
+                raise RefusedError("no root is active yet, so nothing can be claimed; ask again after the first batch")
+        return _json(_proof(found, index))
 
     def schemas(_request: Request) -> Response:
         return JSONResponse({model.__name__: model.model_json_schema() for model in ANSWERS})
 
     return [
         Route("/v1/accounts/{index}", _guarded(account)),
+        Route("/v1/earnings/nodes/{index}", _guarded(of_node)),
+        Route("/v1/earnings/jobs/{job_id}", _guarded(of_job)),
         Route("/v1/batches", _guarded(batches)),
         Route("/v1/batches/{number}", _guarded(batch)),
         Route("/v1/proofs/{index}", _guarded(proof)),
@@ -168,6 +124,13 @@ def _json(answer: BaseModel) -> Response:
     return JSONResponse(answer.model_dump(mode="json"))
 
 
+def _decimal(value: Any) -> Any:
+    """Amounts as strings, all the way down."""
+    if isinstance(value, dict):
+        return {key: str(item) if key.endswith("_wei") else _decimal(item) for key, item in value.items()}
+    return [_decimal(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _integer(request: Request, name: str, largest: int) -> int:
     return _parse(name, request.path_params[name], largest)
 
@@ -186,8 +149,12 @@ def _parse(name: str, text: str, largest: int) -> int:
 def _numbered(book: Book, number: int) -> StoredBatch:
     found = batches_of(book, is_current(), schema.batches.c.number == number)
     if not found:
-        raise RefusedError(f"there is no batch {number}; ask /v1/batches which there are")
+        raise _no_batch(number)
     return found[0]
+
+
+def _no_batch(number: int) -> RefusedError:
+    return RefusedError(f"there is no batch {number}; ask /v1/batches which there are")
 
 
 def _summary(stored: StoredBatch) -> BatchSummary:
@@ -205,23 +172,22 @@ def _summary(stored: StoredBatch) -> BatchSummary:
     )
 
 
-def _proof(stored: StoredBatch, index: int) -> ProofAnswer:
-    batch = stored.batch
-    for position, entry in enumerate(batch.entries):
-        if entry.index == index:
-            word, own_domain = pack(entry), domain(batch.chain_id, batch.distributor)
-            return ProofAnswer(
-                batch=batch.number,
-                state=stored.state,
-                index=entry.index,
-                account=entry.account,
-                cumulative_gwei=str(entry.cumulative_gwei),
-                entry=f"0x{word.hex()}",
-                leaf=f"0x{leaf(own_domain, word).hex()}",
-                domain=f"0x{own_domain.hex()}",
-                proof=[f"0x{sibling.hex()}" for sibling in batch.tree().proof(position)],
-                root=f"0x{batch.root}",
-                chain_id=batch.chain_id,
-                distributor=batch.distributor,
-            )
-    raise RefusedError(f"batch {batch.number} has no entry for node {index}; it has nothing payable in it")
+def _proof(found: BatchProof, index: int) -> ProofAnswer:
+    proof = found.proof
+    if proof is None:
+        raise RefusedError(f"batch {found.number} has no entry for node {index}; it has nothing payable in it")
+    entry = unpack(proof.word)
+    return ProofAnswer(
+        batch=found.number,
+        state=found.state,
+        index=entry.index,
+        account=entry.account,
+        cumulative_gwei=str(entry.cumulative_gwei),
+        entry=f"0x{proof.word.hex()}",
+        leaf=f"0x{proof.leaf.hex()}",
+        domain=f"0x{found.domain.hex()}",
+        proof=[f"0x{sibling.hex()}" for sibling in proof.siblings],
+        root=f"0x{found.root}",
+        chain_id=found.chain_id,
+        distributor=found.distributor,
+    )

@@ -1,7 +1,7 @@
 """Reward batches: what to settle, what to draw from each escrow, and the root over cumulative entries. Pure.
 
-One entry per node: index, payout address, everything ever payable in whole gwei. What is below a gwei stays in the
-node's payable account and carries over (contracts.md, RewardDistributor).
+One entry per node: index, payout address, everything ever payable in whole gwei. What is below a gwei is the node's
+dust and carries over (contracts.md, RewardDistributor).
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
+
+from blake3 import blake3
 
 from anynode_contracts.canonical import canonical_json, hash_hex
 from anynode_contracts.entries import GWEI, Entry
 from anynode_contracts.errors import invariant
 from anynode_contracts.merkle import MerkleTree, build_tree, domain
-from anynode_ledger.accounts import Account, Balances, Transfer, accrued, payable
+from anynode_ledger.accounts import Account, Balances, Transfer, accrued, dust, payable
 
 NO_HISTORY = "0" * 64
+RECORDS_AT_ONCE = 1_000
 
 BatchState = Literal["pending", "posted", "void"]
 
@@ -57,7 +61,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a batch will move: pending transfers into payable, and what to draw from each escrow."""
+    """What a batch will move: pending transfers into payable and dust, and what to draw from each escrow."""
 
     transfers: tuple[Transfer, ...]
     draws: Mapping[str, int]
@@ -104,9 +108,15 @@ def build_batch(
     )
 
 
-def extend_history(ledger_hash: str, transfers: Sequence[Transfer]) -> str:
-    """The hash chain over transfers: what came before, and the rows since."""
-    return hash_hex(canonical_json([ledger_hash, [transfer.record() for transfer in transfers]]))
+def extend_history(ledger_hash: str, transfers: Iterable[Transfer]) -> str:
+    """The hash chain over transfers: BLAKE3 of ``[ledger_hash, [record, ...]]`` in canonical JSON, piece by piece."""
+    hasher = blake3(b"[" + canonical_json(ledger_hash) + b",[")
+    waiting, between = iter(transfers), b""
+    while piece := [transfer.record() for transfer in islice(waiting, RECORDS_AT_ONCE)]:
+        hasher.update(between + canonical_json(piece)[1:-1])
+        between = b","
+    hasher.update(b"]]")
+    return hasher.hexdigest()
 
 
 def plan_settlement(
@@ -121,7 +131,7 @@ def plan_settlement(
     A job's draw covers everything credited (also what is held back), less what was slashed after it was drawn.
     Where the cap binds, the accrued amounts share what it lets through, and the rest waits for the next batch.
     """
-    transfers: list[Transfer] = []
+    shares: dict[int, list[tuple[str, int]]] = {}
     draws: dict[str, int] = {}
     for job_id in sorted(balances.committed):
         before = drawn_wei.get(job_id, 0)
@@ -131,18 +141,13 @@ def plan_settlement(
             draws[job_id] = draw
         room = before + draw - balances.settled.get(job_id, 0)
         invariant(room >= 0, f"job {job_id} settled more than was drawn for it")
-        parts = _share(balances, balances.of_kind("accrued", job_id=job_id), room)
-        transfers.extend(
-            Transfer(
-                f"settle/{number}.{attempt}/{index}/{job_id}",
-                accrued(index, job_id),
-                payable(index),
-                amount,
-                "settle",
-                "pending",
-            )
-            for index, amount in parts
-        )
+        for index, amount in _share(balances, balances.of_kind("accrued", job_id=job_id), room):
+            shares.setdefault(index, []).append((job_id, amount))
+    transfers = [
+        Transfer(f"settle/{number}.{attempt}/{index}/{name}", source, target, amount, "settle", "pending")
+        for index in sorted(shares)
+        for name, source, target, amount in _whole_gwei(balances, index, shares[index])
+    ]
     return Settlement(tuple(transfers), draws)
 
 
@@ -172,17 +177,33 @@ def caps_left(caps_wei: Mapping[str, int], batches: Iterable[Batch], number: int
 
 def worth_posting(plan: Settlement, balances: Balances, closed_jobs: AbstractSet[str]) -> bool:
     """Whether a root would pay anybody at least a gwei more, or completes a closed job."""
-    gains: dict[int, int] = {}
-    closes = False
-    for transfer in plan.transfers:
-        account = Account.parse(transfer.debit)
-        if account.node_index is not None:
-            gains[account.node_index] = gains.get(account.node_index, 0) + transfer.amount_wei
-        closes = closes or account.job_id in closed_jobs
-    before = {index: balances.earned_wei(index) for index in gains}
-    grows = any((before[index] + gain) // GWEI > before[index] // GWEI for index, gain in gains.items())
+    if any(Account.parse(transfer.credit).kind == "payable" for transfer in plan.transfers):
+        return True
+    closes = any(Account.parse(transfer.debit).job_id in closed_jobs for transfer in plan.transfers)
     others = [a.node_index for a in balances.of_kind("payable") if a.node_index is not None]
-    return grows or (closes and any(balances.earned_wei(index) >= GWEI for index in others))
+    return closes and any(balances.earned_wei(index) >= GWEI for index in others)
+
+
+def _whole_gwei(
+    balances: Balances, index: int, shares: Sequence[tuple[str, int]]
+) -> Iterable[tuple[str, str, str, int]]:
+    """A node's shares of its jobs as (name, debit, credit, wei): whole gwei to payable, the rest to dust.
+
+    The rest is taken from the last jobs; dust of earlier batches goes along as soon as there is a gwei to go with.
+    """
+    before = balances.available_wei(dust(index))
+    total = before + sum(amount for _, amount in shares)
+    rest = total % GWEI
+    left = rest if total >= GWEI else total - before
+    parts: list[tuple[str, str, str, int]] = []
+    for job_id, amount in reversed(shares):
+        below = min(left, amount)
+        left -= below
+        source = accrued(index, job_id)
+        parts.append((f"{job_id}/dust", source, dust(index), below))
+        parts.append((job_id, source, payable(index), amount - below))
+    parts.append(("dust", dust(index), payable(index), before if total >= GWEI else 0))
+    return [part for part in parts if part[3]]
 
 
 def _share(balances: Balances, accounts: Sequence[Account], room_wei: int) -> list[tuple[int, int]]:

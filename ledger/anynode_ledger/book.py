@@ -6,53 +6,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, insert, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 
 from anynode_contracts.errors import UserError, invariant
 from anynode_ledger import accounts as chart
 from anynode_ledger import schema
 from anynode_ledger.accounts import Balances, Transfer
-from anynode_ledger.database import begin_read, begin_write, open_engine
-from anynode_ledger.earning import credit, is_closed, release, slash
+from anynode_ledger.balance_sheets import JobBalance, NodeBalance, job_balance, node_balance
+from anynode_ledger.database import begin_read, begin_write, open_engine, open_read_only
+from anynode_ledger.earning import credit, last_slash_s, reinstate, release, repay, slash
 from anynode_ledger.journal import Journal
 from anynode_ledger.pay import Credit
-from anynode_ledger.registry import node_key, payout_of, record_node
-
-
-@dataclass(frozen=True, slots=True)
-class NodeBalance:
-    """One node's money in wei. ``earned`` = credited less slashed = held back + accrued + waiting + payable + paid.
-
-    ``waiting`` is in a root that is not final yet; ``payable`` may be claimed, apart from what is below a gwei.
-    """
-
-    node_index: int
-    node: str
-    payout: str
-    earned_wei: int
-    held_back_wei: int
-    accrued_wei: int
-    waiting_wei: int
-    payable_wei: int
-    paid_wei: int
-    slashed_wei: int
-
-
-@dataclass(frozen=True, slots=True)
-class JobBalance:
-    """One job's money in wei: funded = unspent + credited to nodes + refunded. ``closed`` says that it ended."""
-
-    job_id: str
-    funded_wei: int
-    unspent_wei: int
-    credited_wei: int
-    drawn_wei: int
-    refunded_wei: int
-    in_escrow_wei: int
-    closed: bool
+from anynode_ledger.registry import node_key, record_node
 
 
 class Book:
@@ -74,6 +41,14 @@ class Book:
         """
         return cls(open_engine(url), clock)
 
+    @classmethod
+    def read_only(cls, url: str) -> Book:
+        """The book at a URL, for looking only: nothing is created, migrated or written.
+
+        Raises ``UserError`` when there is none, or one of another version.
+        """
+        return cls(open_read_only(url), time.time)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -85,8 +60,8 @@ class Book:
                 with begin_write(self._engine) as connection:
                     journal = self._load(connection)
                     yield journal
-                    self._seq = max((seq for seq, _ in journal.transfers_after(self._seq)), default=self._seq)
-            except OperationalError as error:
+                    self._seq = journal.newest_seq()
+            except (OperationalError, InternalError) as error:
                 self._forget()
                 raise UserError(
                     f"the ledger's database cannot be written ({error.orig}), and nothing of this was booked; free some"
@@ -177,7 +152,7 @@ class Book:
         ``RefusedError`` when a job's escrow does not hold them, ``InvariantError`` for a closed job.
         """
         with self.write() as journal:
-            return sum(credit(journal, one, held_back_limit_wei) for one in earned)
+            return credit(journal, earned, held_back_limit_wei)
 
     def slash(self, node_index: int, job_id: str, reason: str, slash_id: str) -> int:
         """Return everything held back and accrued by the node in this job to the job; returns the wei.
@@ -186,6 +161,21 @@ class Book:
         """
         with self.write() as journal:
             return slash(journal, node_index, job_id, reason, slash_id)
+
+    def reinstate(self, node_index: int, job_id: str, slash_id: str) -> int:
+        """Take a slash back, whose rejection was wrong; returns the wei. Repeating it does nothing."""
+        with self.write() as journal:
+            return reinstate(journal, node_index, job_id, slash_id)
+
+    def repay(self, auditor_index: int, job_id: str, slash_id: str, cost_wei: int) -> int:
+        """Pay the replay of an upheld appeal out of its slash; returns the wei. Repeating it does nothing."""
+        with self.write() as journal:
+            return repay(journal, auditor_index, job_id, slash_id, cost_wei)
+
+    def last_slash_s(self, job_id: str) -> int:
+        """When something was last slashed in a job, in seconds since 1970; 0 if never."""
+        with self.read() as journal:
+            return last_slash_s(journal, job_id)
 
     def release(self, job_id: str, release_id: str) -> int:
         """Let everything held back in this job accrue, so that the next batch pays it; returns the wei."""
@@ -207,13 +197,25 @@ class Book:
     def balances(self, node_index: int) -> NodeBalance:
         """One node's balances. Raises ``RefusedError`` if the ledger does not know the node."""
         with self.read() as journal:
-            return _node_balance(journal, node_index, node_key(journal, node_index))
+            return node_balance(journal, node_index, node_key(journal, node_index))
 
     def nodes(self) -> list[NodeBalance]:
         """Every node's balances, in order of index."""
         with self.read() as journal:
             query = select(schema.nodes).order_by(schema.nodes.c.node_index)
-            return [_node_balance(journal, row.node_index, row.node) for row in journal.connection.execute(query)]
+            return [node_balance(journal, row.node_index, row.node) for row in journal.connection.execute(query)]
+
+    def held_back_wei(self, job_id: str | None = None) -> dict[str, int]:
+        """What is held back of each node's pay, in one job or in all: what it would lose by a slash before all else."""
+        with self.read() as journal:
+            balances = journal.balances
+            names = {row.node_index: row.node for row in journal.connection.execute(select(schema.nodes))}
+            accounts = balances.of_kind("held_back", job_id=job_id)
+            held: dict[str, int] = {}
+            for account in accounts:
+                name = names[account.node_index or 0]
+                held[name] = held.get(name, 0) + balances.available_wei(account.name)
+            return held
 
     def node_index(self, node: str) -> int | None:
         """The registry index of a node key, or None when it is not registered here."""
@@ -225,51 +227,10 @@ class Book:
     def job(self, job_id: str) -> JobBalance:
         """One job's money; all zero when none was ever booked."""
         with self.read() as journal:
-            balances = journal.balances
-            custody = balances.totals.get(chart.custody_escrow(job_id), chart.Totals())
-            own = balances.totals.get(chart.escrow(job_id), chart.Totals())
-            owed_and_gone = balances.totals.get(chart.shortfall(job_id), chart.Totals())
-            drawn = sum(
-                row.amount_wei
-                for row in journal.connection.execute(select(schema.draws).where(schema.draws.c.job_id == job_id))
-            )
-            credited = balances.committed.get(job_id, 0)
-            unspent = own.credits - own.debits
-            return JobBalance(
-                job_id=job_id,
-                funded_wei=custody.debits,
-                unspent_wei=unspent,
-                credited_wei=credited,
-                drawn_wei=drawn,
-                refunded_wei=custody.debits - unspent - credited + owed_and_gone.debits,
-                in_escrow_wei=custody.debits - custody.credits,
-                closed=is_closed(journal, job_id),
-            )
+            return job_balance(journal, job_id)
 
     def totals(self) -> dict[str, int]:
         """Balance by kind of account, in wei, after proving that debits = credits and assets = liabilities."""
         with self.read() as journal:
             journal.balances.check()
             return {kind: journal.balances.sum_wei(kind) for kind in chart.KINDS}
-
-
-def _node_balance(journal: Journal, node_index: int, node: str) -> NodeBalance:
-    balances = journal.balances
-    held = balances.sum_wei("held_back", node_index=node_index)
-    accrued = balances.sum_wei("accrued", node_index=node_index)
-    claimable = balances.totals.get(chart.payable(node_index), chart.Totals())
-    payable = claimable.credits - claimable.debits
-    paid = balances.available_wei(chart.paid(node_index))
-    slashed = sum(balances.totals[a.name].credits for a in balances.of_kind("slashed", node_index=node_index))
-    return NodeBalance(
-        node_index=node_index,
-        node=node,
-        payout=payout_of(journal, node_index),
-        earned_wei=held + accrued + claimable.credits_pending + payable + paid,
-        held_back_wei=held,
-        accrued_wei=accrued,
-        waiting_wei=claimable.credits_pending,
-        payable_wei=payable,
-        paid_wei=paid,
-        slashed_wei=slashed,
-    )

@@ -5,16 +5,19 @@ What differs between SQLite and PostgreSQL is decided here and in the migrations
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from anynode_contracts.errors import UserError
-from anynode_ledger.migrate import upgrade
+from anynode_ledger.migrate import is_newest, upgrade
 
 BUSY_TIMEOUT_MS = 30_000
 _WRITE_LOCK = 0x416E794E6F6465  # PostgreSQL advisory lock key: "AnyNode"
@@ -22,27 +25,75 @@ _WRITE_LOCK = 0x416E794E6F6465  # PostgreSQL advisory lock key: "AnyNode"
 
 def open_engine(url: str) -> Engine:
     """An engine on a migrated database. Raises ``UserError`` for a bad URL, path or file."""
-    try:
-        engine = create_engine(make_url(url))
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        raise UserError(
-            f"{url[:200]!r} is no database this program can open; write sqlite:///PATH or postgresql+psycopg://HOST/NAME"
-        ) from error
+    engine = create_engine(_parse(url))
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+    with _whole_or_disposed(engine, url), begin_write(engine) as connection:
+        upgrade(connection)
+    return engine
+
+
+def open_read_only(url: str) -> Engine:
+    """An engine that cannot write, on a database that another process may be writing to, or on a copy of one.
+
+    Raises ``UserError`` for a bad URL, path or file, and for tables of another version than this program's.
+    """
+    parsed = _parse(url)
+    sqlite = parsed.get_backend_name() == "sqlite"
+    if sqlite:
+        engine = create_engine(_read_only_file(parsed))
+        event.listen(engine, "connect", _prepare_sqlite_reader)
+    else:
+        engine = create_engine(parsed, execution_options={"postgresql_readonly": True})
+    with _whole_or_disposed(engine, url), begin_read(engine) as connection:
+        if not is_newest(connection):
+            raise UserError(
+                f"the database {parsed.render_as_string(hide_password=True)} holds no ledger of this version of"
+                " AnyNode; check the path, or start its verifier once with this version"
+            )
+    return engine
+
+
+def _parse(url: str) -> URL:
+    """The URL of a database for which the driver is there."""
+    shown = "the URL of the ledger's database"
     try:
-        with begin_write(engine) as connection:
-            upgrade(connection)
+        parsed = make_url(url)
+        shown = parsed.render_as_string(hide_password=True)
+        parsed.get_dialect().import_dbapi()
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
+            raise UserError(
+                'a ledger on PostgreSQL needs psycopg; install it with: pip install "anynode[postgresql]"'
+            ) from error
+        raise UserError(
+            f"{shown[:200]} names no database that this program can open; write sqlite:///PATH or "
+            "postgresql+psycopg://HOST/NAME"
+        ) from error
+    return parsed
+
+
+@contextmanager
+def _whole_or_disposed(engine: Engine, url: str) -> Iterator[None]:
+    try:
+        yield
     except DBAPIError as error:
         engine.dispose()
         raise UserError(
-            f"the ledger's database {engine.url.render_as_string(hide_password=True)} cannot be opened:"
+            f"the ledger's database {make_url(url).render_as_string(hide_password=True)} cannot be opened:"
             f" {error.orig}; check the path, or restore it from a copy"
         ) from error
     except BaseException:
         engine.dispose()
         raise
-    return engine
+
+
+def _read_only_file(url: URL) -> URL:
+    """SQLite's own way to say so. In a folder that cannot be written either, nobody else can have the file open."""
+    path = Path(url.database or "").absolute()
+    alone = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-shm").exists()
+    query = {"uri": "true", "mode": "ro"} | ({"immutable": "1"} if alone else {})
+    return url.set(database=f"file:{quote(str(path))}", query=query)
 
 
 @contextmanager
@@ -71,6 +122,12 @@ def _transaction(connection: Connection, *, write: bool) -> Iterator[None]:
         if write:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
         yield
+
+
+def _prepare_sqlite_reader(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    for pragma in (f"busy_timeout = {BUSY_TIMEOUT_MS}", "query_only = ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

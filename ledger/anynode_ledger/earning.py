@@ -1,8 +1,11 @@
-"""Credits, slashes and releases: how a job's money becomes a node's, and comes back. Inside an open transaction."""
+"""Credits, slashes, appeals and releases: how a job's money becomes a node's, and comes back. Inside a transaction."""
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import func, insert, select
 
 from anynode_contracts.errors import RefusedError, invariant
 from anynode_ledger import accounts as chart
@@ -10,7 +13,12 @@ from anynode_ledger import schema
 from anynode_ledger.accounts import Transfer
 from anynode_ledger.journal import Journal
 from anynode_ledger.pay import Credit, credit_id
-from anynode_ledger.registry import node_key
+from anynode_ledger.registry import known_indices, node_key
+
+_IDS_AT_ONCE = 500  # asked for in one statement
+
+_UNSETTLED = {"held_back": chart.held_back, "accrued": chart.accrued}
+"""By kind, a node's accounts of a job that a slash empties, and a granted appeal fills again."""
 
 
 def is_closed(journal: Journal, job_id: str) -> bool:
@@ -25,49 +33,77 @@ def closed_jobs(journal: Journal) -> set[str]:
     return {row.job_id for row in journal.connection.execute(query)}
 
 
-def credit(journal: Journal, earned: Credit, held_back_limit_wei: int) -> int:
-    """Book one credit, part of it held back; the newly booked wei."""
-    table = schema.credited
-    row = journal.connection.execute(select(table).where(table.c.id == earned.id)).first()
-    if row is not None:
-        same = (row.job_id, row.round, row.node_index, row.kind, row.amount_wei)
-        invariant(
-            same == (earned.job_id, earned.round, earned.node_index, earned.kind, earned.amount_wei),
-            f"credit {earned.id!r} is already booked with another content",
+def credit(journal: Journal, earned: Sequence[Credit], held_back_limit_wei: int) -> int:
+    """Book credits, part of them held back; the newly booked wei. What is booked already is passed over."""
+    rows: list[dict[str, Any]] = []
+    new = _not_booked(journal, earned)
+    journal.append_new(_credit_transfers(journal, new, held_back_limit_wei, rows))
+    if rows:
+        journal.connection.execute(insert(schema.credited), rows)
+    return sum(row["amount_wei"] for row in rows)
+
+
+def _not_booked(journal: Journal, earned: Sequence[Credit]) -> list[Credit]:
+    """The credits that are new, after all of them were looked at."""
+    table, booked = schema.credited, dict[str, Credit]()
+    for start in range(0, len(earned), _IDS_AT_ONCE):
+        ids = [one.id for one in earned[start : start + _IDS_AT_ONCE]]
+        for row in journal.connection.execute(select(table).where(table.c.id.in_(ids))):
+            booked[row.id] = Credit(row.id, row.job_id, row.round, row.node_index, row.kind, row.amount_wei)
+    new = []
+    for one in earned:
+        if one.id in booked:
+            invariant(booked[one.id] == one, f"credit {one.id!r} is already booked with another content")
+            continue
+        booked[one.id] = one
+        own_id = credit_id(one.job_id, one.round, one.node_index, one.kind)
+        invariant(one.id == own_id, f"credit {one.id!r} should be called {own_id!r}, so that it is paid once")
+        invariant(one.amount_wei > 0, f"credit {one.id!r} is not positive")
+        new.append(one)
+    known = known_indices(journal)
+    for index in {one.node_index for one in new} - known:
+        node_key(journal, index)  # says what is missing
+    for job_id in {one.job_id for one in new}:
+        invariant(not is_closed(journal, job_id), f"a credit of job {job_id} comes after the end of its job")
+    return new
+
+
+def _credit_transfers(
+    journal: Journal, new: Sequence[Credit], held_back_limit_wei: int, rows: list[dict[str, Any]]
+) -> Iterator[Transfer]:
+    """The transfers of each credit, from the balances that those before it have left; its own row goes to ``rows``."""
+    balances = journal.balances
+    for one in new:
+        source = chart.escrow(one.job_id)
+        left = balances.available_wei(source)
+        if one.amount_wei > left:
+            raise RefusedError(
+                f"job {one.job_id[:16]}… has {left} wei left and owes {one.amount_wei} wei for round {one.round};"
+                " fund its escrow, or close the job"
+            )
+        held_now = balances.sum_wei("held_back", node_index=one.node_index)
+        held = min(one.amount_wei, max(0, held_back_limit_wei - held_now))
+        if one.kind == "audit":
+            charge = _charge(one.job_id, one.amount_wei, one.id)
+            source = charge.credit
+            yield charge
+        if held:
+            target = chart.held_back(one.node_index, one.job_id)
+            yield Transfer(f"credit/{one.id}/held_back", source, target, held, "credit")
+        if held < one.amount_wei:
+            target = chart.accrued(one.node_index, one.job_id)
+            yield Transfer(f"credit/{one.id}/accrued", source, target, one.amount_wei - held, "credit")
+        rows.append(
+            {
+                "id": one.id,
+                "job_id": one.job_id,
+                "round": one.round,
+                "node_index": one.node_index,
+                "kind": one.kind,
+                "amount_wei": one.amount_wei,
+                "held_wei": held,
+            }
         )
-        return 0
-    own_id = credit_id(earned.job_id, earned.round, earned.node_index, earned.kind)
-    invariant(earned.id == own_id, f"credit {earned.id!r} should be called {own_id!r}, so that it is paid once")
-    invariant(earned.amount_wei > 0, f"credit {earned.id!r} is not positive")
-    node_key(journal, earned.node_index)
-    invariant(not is_closed(journal, earned.job_id), f"credit {earned.id!r} comes after the end of its job")
-    left = journal.balances.available_wei(chart.escrow(earned.job_id))
-    if earned.amount_wei > left:
-        raise RefusedError(
-            f"job {earned.job_id[:16]}… has {left} wei left and owes {earned.amount_wei} wei for round {earned.round};"
-            " fund its escrow, or close the job"
-        )
-    held_now = journal.balances.sum_wei("held_back", node_index=earned.node_index)
-    held = min(earned.amount_wei, max(0, held_back_limit_wei - held_now))
-    for kind, name, amount in (
-        ("held_back", chart.held_back(earned.node_index, earned.job_id), held),
-        ("accrued", chart.accrued(earned.node_index, earned.job_id), earned.amount_wei - held),
-    ):
-        if amount:
-            source = chart.escrow(earned.job_id)
-            journal.append(Transfer(f"credit/{earned.id}/{kind}", source, name, amount, "credit"))
-    journal.connection.execute(
-        insert(table).values(
-            id=earned.id,
-            job_id=earned.job_id,
-            round=earned.round,
-            node_index=earned.node_index,
-            kind=earned.kind,
-            amount_wei=earned.amount_wei,
-            held_wei=held,
-        )
-    )
-    return earned.amount_wei
 
 
 def release(journal: Journal, job_id: str, release_id: str) -> int:
@@ -91,10 +127,8 @@ def slash(journal: Journal, node_index: int, job_id: str, reason: str, slash_id:
     if not journal.decide(slash_id, "slash", job_id, node_index, reason):
         return 0
     taken = 0
-    for kind, name in (
-        ("held_back", chart.held_back(node_index, job_id)),
-        ("accrued", chart.accrued(node_index, job_id)),
-    ):
+    for kind, account in _UNSETTLED.items():
+        name = account(node_index, job_id)
         amount = journal.balances.available_wei(name)
         if amount:
             away = chart.slashed(node_index, job_id)
@@ -104,3 +138,50 @@ def slash(journal: Journal, node_index: int, job_id: str, reason: str, slash_id:
         away = chart.slashed(node_index, job_id)
         journal.append(Transfer(f"restore/{slash_id}", away, chart.escrow(job_id), taken, "restore"))
     return taken
+
+
+def reinstate(journal: Journal, node_index: int, job_id: str, slash_id: str) -> int:
+    """Give back what a slash has taken, to where it was; the wei, or 0 if that was booked before."""
+    decision_id = f"appeal/{slash_id}"
+    if not journal.decide(decision_id, "reinstate", job_id, node_index, "the appeal against the rejection is granted"):
+        return 0
+    back = 0
+    for kind, account in _UNSETTLED.items():
+        amount = _slashed_wei(journal, slash_id, kind)
+        if amount:
+            source, target = chart.escrow(job_id), account(node_index, job_id)
+            journal.append(Transfer(f"reinstate/{decision_id}/{kind}", source, target, amount, "reinstate"))
+            back += amount
+    return back
+
+
+def repay(journal: Journal, auditor_index: int, job_id: str, slash_id: str, cost_wei: int) -> int:
+    """Pay the replay of an appeal that was upheld out of what the slash has taken; the wei."""
+    decision_id = f"appeal/{slash_id}"
+    if not journal.decide(decision_id, "repay", job_id, auditor_index, "the appeal against the rejection is upheld"):
+        return 0
+    taken = sum(_slashed_wei(journal, slash_id, kind) for kind in _UNSETTLED)
+    amount = min(cost_wei, taken)
+    if amount:
+        charge, target = _charge(job_id, amount, decision_id), chart.accrued(auditor_index, job_id)
+        journal.append(charge)
+        journal.append(Transfer(f"repay/{decision_id}/accrued", charge.credit, target, amount, "repay"))
+    return amount
+
+
+def last_slash_s(journal: Journal, job_id: str) -> int:
+    """When something was last slashed in a job, in seconds since 1970; 0 if never."""
+    table = schema.decisions
+    query = select(func.max(table.c.recorded_at_s)).where(table.c.job_id == job_id, table.c.kind == "slash")
+    return int(journal.connection.execute(query).scalar() or 0)
+
+
+def _charge(job_id: str, amount_wei: int, what: str) -> Transfer:
+    """What a job is charged for an audit; whoever audits is paid from the account that it goes to."""
+    return Transfer(f"fee/{what}", chart.escrow(job_id), chart.fees(job_id), amount_wei, "fee")
+
+
+def _slashed_wei(journal: Journal, slash_id: str, kind: str) -> int:
+    """What a slash has taken out of one kind of account."""
+    query = select(schema.transfers.c.amount_wei).where(schema.transfers.c.id == f"slash/{slash_id}/{kind}")
+    return int(journal.connection.execute(query).scalar() or 0)

@@ -1,23 +1,27 @@
 """The intake: reads the contracts' events, follows the chain through reorganisations, and books what is final.
 
 Blocks above the final one are only remembered: each header's parent is checked, and what a reorganisation replaced is
-forgotten. From the final block down, every block is booked once, in one transaction.
+forgotten. From the final block down, every block is booked once, in one transaction, and only if the contracts then
+hold what the book says: an RPC that leaves out events is found out, and the blocks are read again. Several processes
+may read into one database.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
-from web3.exceptions import BlockNotFound, Web3Exception
+from web3.exceptions import BlockNotFound, Web3Exception, Web3RPCError
 from web3.types import LogReceipt
 
-from anynode_contracts.errors import RefusedError, UnreachableError, UserError, invariant
+from anynode_contracts.errors import DifferenceError, RefusedError, UnreachableError, UserError, invariant
 from anynode_contracts.events import (
     ChainEvent,
+    Claimed,
     PayoutChangeCancelled,
     PayoutChangeRequested,
     RootPosted,
@@ -39,9 +43,11 @@ from anynode_ledger.chain_log import (
     unposted_blocks,
 )
 from anynode_ledger.journal import Journal
+from anynode_ledger.reconcile import check_custody
 
 BLOCKS_PER_REQUEST = 1_000
 REWINDS_MAX = 3  # within one advance; the next one goes on
+STATES_KEPT = 64  # blocks below the head whose state any node has; what is older is not compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +60,30 @@ class IntakeStatus:
 
 
 class _ReorganisedError(Exception):
-    """The chain changed while it was read."""
+    """The chain changed while it was read, or another process read it too."""
 
 
 class Intake:
-    """Reads one network's contracts. ``finality`` = the chain's own ``finalized`` block, or blocks on top of one."""
+    """Reads one network's contracts. ``finality`` = the chain's own ``finalized`` block, or blocks on top of one.
+
+    A ledger that ``settles`` knows what is payable to whom, and books what is claimed of it; another one does not.
+    """
 
     def __init__(
-        self, book: Book, w3: Web3, network: Network, *, finality: Literal["finalized"] | int = "finalized"
+        self,
+        book: Book,
+        w3: Web3,
+        network: Network,
+        *,
+        finality: Literal["finalized"] | int = "finalized",
+        settles: bool = True,
     ) -> None:
         invariant(finality == "finalized" or finality >= 0, "confirmations are not negative")
         self._book = book
         self._w3 = w3
         self._network = network
         self._finality = finality
+        self._settles = settles
 
     def advance(self) -> IntakeStatus:
         """Read up to the head and book up to the final block. Can be repeated after a crash at any point.
@@ -99,7 +115,7 @@ class Intake:
                 break
             except _ReorganisedError:
                 continue
-        posted = self._post(final)
+        posted = self._post(final, head)
         return IntakeStatus(head=head, final=final, posted=posted)
 
     def _final(self, head: int) -> int:
@@ -114,15 +130,22 @@ class Intake:
         """Forget remembered blocks that the chain has replaced."""
         while (newest := self._newest()) is not None:
             header, posted = newest
-            if self._hash_at(header.number) == header.hash:
+            found = self._hash_at(header.number)
+            if found == header.hash:
                 return
+            if posted and found is None:
+                raise UnreachableError(
+                    f"the RPC at {self._network.rpc_url} is behind: it has no block {header.number}, which is booked"
+                    " already; reading goes on when it has caught up"
+                )
             if posted:
                 raise RefusedError(
                     f"the chain was rewritten at block {header.number}, which is booked as final; check that the RPC"
                     " serves the right chain, or restore the ledger's copy from before"
                 )
             with self._book.write() as journal:
-                forget_block(journal, self._network.chain_id, header)
+                if newest_block(journal, self._network.chain_id) == newest:
+                    forget_block(journal, self._network.chain_id, header)
 
     def _newest(self) -> tuple[Header, bool] | None:
         with self._book.read() as journal:
@@ -143,10 +166,10 @@ class Intake:
             first = self._header(number)
             if former is not None and first.parent_hash != former.hash:
                 raise _ReorganisedError
-            former = self._keep_final(first, last) if last > number else self._keep_one(first)
+            former = self._keep_final(former, first, last) if last > number else self._keep_one(former, first)
             number = last + 1
 
-    def _keep_final(self, first: Header, last: int) -> Header:
+    def _keep_final(self, former: Header | None, first: Header, last: int) -> Header:
         """A stretch of final blocks in one request: only those with events, and the last, are remembered."""
         by_block: dict[int, list[LogReceipt]] = {last: []}
         for log in self._logs({"fromBlock": first.number, "toBlock": last}):
@@ -155,16 +178,21 @@ class Intake:
         for number, logs in by_block.items():
             if any(bytes(log["blockHash"]).hex() != headers[number].hash for log in logs):
                 raise _ReorganisedError
-        with self._book.write() as journal:
-            for number, header in headers.items():
-                keep_block(journal, self._w3, self._network.chain_id, header, by_block[number])
+        self._keep(former, [(header, by_block[number]) for number, header in headers.items()])
         return headers[last]
 
-    def _keep_one(self, header: Header) -> Header:
-        logs = self._logs({"blockHash": HexBytes(header.hash)})
-        with self._book.write() as journal:
-            keep_block(journal, self._w3, self._network.chain_id, header, logs)
+    def _keep_one(self, former: Header | None, header: Header) -> Header:
+        self._keep(former, [(header, self._logs({"blockHash": HexBytes(header.hash)}))])
         return header
+
+    def _keep(self, former: Header | None, blocks: Sequence[tuple[Header, list[LogReceipt]]]) -> None:
+        """Remember the blocks that follow ``former``, unless something else is remembered by now."""
+        with self._book.write() as journal:
+            newest = newest_block(journal, self._network.chain_id)
+            if (None if newest is None else newest[0]) != former:
+                raise _ReorganisedError
+            for header, logs in blocks:
+                keep_block(journal, self._w3, self._network.chain_id, header, logs)
 
     def _header(self, number: int) -> Header:
         try:
@@ -177,21 +205,50 @@ class Intake:
         logs = self._w3.eth.get_logs({"address": contracts, **where})  # type: ignore[typeddict-item]
         return sorted(logs, key=lambda log: (log["blockNumber"], log["logIndex"]))
 
-    def _post(self, final: int) -> int:
+    def _post(self, final: int, head: int) -> int:
         network = self._network
         with self._book.read() as journal:
             blocks = unposted_blocks(journal, network.chain_id, final)
-        for block in blocks:
-            with self._book.write() as journal:
-                # what time has brought about comes before what this block's transactions did
-                activate(journal, self._past(journal, (RootPosted, RootVetoed), block), block.timestamp_s)
-                requests = self._past(journal, (PayoutChangeRequested, PayoutChangeCancelled), block)
-                change_payouts(journal, requests, block.timestamp_s)
-                for event in events_in(journal, self._w3, network.chain_id, block):
-                    book_event(journal, network, event)
-                mark_posted(journal, network.chain_id, block)
+        for place, block in enumerate(blocks):
+            try:
+                self._post_together([block], head)
+            except Web3RPCError:
+                # A node that was started anew may have no state of earlier blocks: the newest one's shows them all.
+                self._post_together(blocks[place:], head)
+                break
         with self._book.read() as journal:
             return posted_block(journal, network.chain_id)
+
+    def _post_together(self, blocks: Sequence[Header], head: int) -> None:
+        """Book blocks in one transaction, and only if after the last one the contracts hold what the book says."""
+        chain_id, last = self._network.chain_id, blocks[-1].number
+        try:
+            with self._book.write() as journal:
+                new = [block for block in blocks if posted_block(journal, chain_id) < block.number]
+                for block in new:
+                    self._book_block(journal, block)
+                if new and self._settles and last > head - STATES_KEPT:
+                    check_custody(journal.balances, self._w3, self._network, last)
+        except DifferenceError as error:
+            self._forget_unposted()
+            raise RefusedError(f"block {last} is not booked and will be read again: {error}") from error
+
+    def _book_block(self, journal: Journal, block: Header) -> None:
+        network = self._network
+        # what time has brought about comes before what this block's transactions did
+        activate(journal, self._past(journal, (RootPosted, RootVetoed), block), block.timestamp_s)
+        requests = self._past(journal, (PayoutChangeRequested, PayoutChangeCancelled), block)
+        change_payouts(journal, requests, block.timestamp_s)
+        for event in events_in(journal, self._w3, network.chain_id, block):
+            if self._settles or not isinstance(event, Claimed):
+                book_event(journal, network, event)
+        mark_posted(journal, network.chain_id, block)
+
+    def _forget_unposted(self) -> None:
+        chain_id = self._network.chain_id
+        with self._book.write() as journal:
+            while (newest := newest_block(journal, chain_id)) is not None and not newest[1]:
+                forget_block(journal, chain_id, newest[0])
 
     def _past(self, journal: Journal, kinds: tuple[type[ChainEvent], ...], block: Header) -> list[ChainEvent]:
         return events_of(journal, self._w3, self._network.chain_id, kinds, block.number - 1)

@@ -14,7 +14,9 @@ from anynode_contracts.errors import invariant
 from anynode_ledger import schema
 from anynode_ledger.journal import Journal
 
-IntentKind = Literal["draw", "finalise", "postRoot"]
+IntentKind = Literal["draw", "finalise", "postRoot", "prove", "proposeSlash", "executeSlash", "fill"]
+SLASHES: tuple[IntentKind, ...] = ("proposeSlash", "executeSlash")
+"""What the slasher sends; the others are the poster's, but for a ``fill``, which is its sender's."""
 IntentState = Literal["waiting", "signed", "sent", "mined", "confirmed"]
 
 
@@ -54,19 +56,19 @@ class Signed:
     signed_at_s: int
 
 
-def queue(journal: Journal, intent: Intent) -> None:
-    """Write the intent, in the transaction of what it belongs to. Repeating it does nothing."""
+def queue(journal: Journal, intent: Intent) -> int:
+    """Write the intent, in the transaction of what it belongs to; its row id. Repeating it does nothing."""
     table = schema.outbox_intents
     arguments = canonical_json(dict(intent.arguments)).decode()
     row = journal.connection.execute(
-        select(table.c.arguments)
+        select(table.c.id, table.c.arguments)
         .where(table.c.chain_id == intent.chain_id, table.c.contract == intent.contract)
         .where(table.c.kind == intent.kind, table.c.subject == intent.subject)
     ).first()
     if row is not None:
         invariant(row.arguments == arguments, f"{intent.kind} {intent.subject} is already meant in another way")
-        return
-    journal.connection.execute(
+        return int(row.id)
+    written = journal.connection.execute(
         insert(table).values(
             chain_id=intent.chain_id,
             contract=intent.contract,
@@ -77,6 +79,7 @@ def queue(journal: Journal, intent: Intent) -> None:
             note="not sent yet",
         )
     )
+    return int(written.inserted_primary_key[0])  # type: ignore[index]
 
 
 def intents(journal: Journal, *, open_only: bool = False) -> list[IntentStatus]:
@@ -97,9 +100,17 @@ def intents(journal: Journal, *, open_only: bool = False) -> list[IntentStatus]:
 
 
 def move(journal: Journal, intent_id: int, state: IntentState, note: str) -> None:
-    """Record how far the intent has come."""
+    """Record how far the intent has come. What is confirmed stays so, whatever another process saw before."""
     table = schema.outbox_intents
-    journal.connection.execute(update(table).where(table.c.id == intent_id).values(state=state, note=note))
+    still_open = update(table).where(table.c.id == intent_id, table.c.state != "confirmed")
+    journal.connection.execute(still_open.values(state=state, note=note))
+
+
+def remark(journal: Journal, intent_id: int, note: str) -> None:
+    """Record what the intent waits for."""
+    table = schema.outbox_intents
+    still_open = update(table).where(table.c.id == intent_id, table.c.state != "confirmed")
+    journal.connection.execute(still_open.values(note=note))
 
 
 def keep_signed(

@@ -6,12 +6,20 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from anynode_contracts.errors import UserError
 
 SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def is_newest(connection: Connection) -> bool:
+    """Whether the tables are those of this program."""
+    newest = ScriptDirectory(str(SCRIPTS)).get_current_head()
+    return MigrationContext.configure(connection).get_current_revision() == newest
 
 
 def upgrade(connection: Connection) -> None:

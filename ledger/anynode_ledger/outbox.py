@@ -2,9 +2,12 @@
 
 Intent row -> nonce locked together with the signed bytes -> sent -> mined -> confirmed. Every step is committed before
 the next begins, and ``advance`` works out from the rows and the chain where it stands, so it can be repeated after a
-crash at any point. Nothing is sent that was not stored first.
+crash at any point, and by two processes at once. Nothing is sent that was not stored first.
 
-    outbox = Outbox(book, w3, account)
+The RPC is not believed on its word alone: a nonce is given up only when the node also refuses the stored transaction
+for it, and where too high a nonce was named, what lies below is filled with empty transactions.
+
+    outbox = Outbox(book, w3, account, root_signatures)
     while outbox.advance():
         ...  # wait for the next block
 """
@@ -23,9 +26,11 @@ from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from anynode_contracts.calls import build_transaction, estimate_gas
 from anynode_contracts.errors import RefusedError, invariant
-from anynode_ledger.actions import call_of, is_done
+from anynode_ledger.actions import RootSignatures, call_of, is_done
 from anynode_ledger.book import Book
+from anynode_ledger.fees import Fees, replacement
 from anynode_ledger.intents import (
+    SLASHES,
     Intent,
     IntentState,
     IntentStatus,
@@ -34,16 +39,22 @@ from anynode_ledger.intents import (
     intents,
     keep_signed,
     move,
+    queue,
+    remark,
     signed_for,
 )
 
 ATTEMPTS_MAX = 5  # transactions of one intent that failed on the chain although the simulation passed
-_KNOWN = ("already known", "already imported", "known transaction", "nonce too low", "already exists")
+GAP_MAX = 32  # nonces below a transaction that are filled
+_KNOWN = ("already known", "already imported", "known transaction", "already exists")
+_USED = ("nonce too low", "oldnonce", "nonce is too low")
 
 
 class Outbox:
-    """Sends for one account, which must hold the roles that the intents need (settler and poster).
+    """Sends for one account, which must hold the roles that the intents need: settler and poster, or the slasher's for
+    an outbox that ``slashes``. Neither waits for what the other sends.
 
+    ``root_signatures`` gives a quorum's signatures over a root; as long as it refuses, the root waits.
     ``confirmations`` = blocks, the transaction's own included, until an intent counts as done. A transaction that no
     block takes within ``replace_after_s`` is replaced on the same nonce at +12.5 %, up to ``max_fee_wei`` per gas.
     ``on_step`` is told every committed step, by intent and state.
@@ -54,7 +65,9 @@ class Outbox:
         book: Book,
         w3: Web3,
         account: LocalAccount,
+        root_signatures: RootSignatures,
         *,
+        slashes: bool = False,
         confirmations: int = 1,
         replace_after_s: int = 90,
         max_fee_wei: int = 500 * 10**9,
@@ -64,6 +77,8 @@ class Outbox:
         self._book = book
         self._w3 = w3
         self._account = account
+        self._root_signatures = root_signatures
+        self._slashes = slashes
         self._confirmations = confirmations
         self._replace_after_s = replace_after_s
         self._max_fee_wei = max_fee_wei
@@ -90,7 +105,12 @@ class Outbox:
 
     def _open(self) -> list[IntentStatus]:
         with self._book.read() as journal:
-            return intents(journal, open_only=True)
+            return [item for item in intents(journal, open_only=True) if self._is_ours(item.intent)]
+
+    def _is_ours(self, intent: Intent) -> bool:
+        if intent.kind == "fill":
+            return intent.contract == self._account.address
+        return (intent.kind in SLASHES) == self._slashes
 
     def _carry(self, status: IntentStatus) -> IntentState:
         intent = status.intent
@@ -103,20 +123,23 @@ class Outbox:
         for one, receipt in receipts:
             if receipt is not None and receipt["status"] == 1:
                 return self._mined(status, one, receipt, head)
-        failed = {one.nonce for one, receipt in receipts if receipt is not None}
-        current = [one for one in signed if one.nonce == signed[-1].nonce and one.nonce not in failed]
         if is_done(self._w3, intent, block=settled):
             return self._step(status, "confirmed", "done on the chain already")
+        failed = {one.nonce for one, receipt in receipts if receipt is not None}
         if len(failed) >= ATTEMPTS_MAX:
             raise RefusedError(
                 f"{intent.kind} {intent.subject} failed on the chain {len(failed)} times; look at transaction"
                 f" 0x{signed[-1].tx_hash} and settle again"
             )
-        if not current or self._is_lost(current[-1], settled):
-            return self._send(status, self._sign(status))
-        if self._is_overdue(current[-1]):
-            return self._send(status, self._replace(status, current[-1]))
-        return self._send(status, current[-1])
+        if not signed or signed[-1].nonce in failed:
+            return self._send(status, self._sign(status, signed))
+        current = signed[-1]
+        if self._is_overdue(current) and not self._fill_below(current, intent.chain_id):
+            current = self._replace(status, signed)
+        is_used = self._submit(status.intent, current)
+        if is_used and self._is_lost(current, settled) and all(self._receipt(one) is None for one in signed):
+            return self._send(status, self._sign(status, signed))
+        return self._sent(status, current)
 
     def _check_chain(self, intent: Intent) -> None:
         chain_id = self._w3.eth.chain_id
@@ -149,7 +172,7 @@ class Outbox:
         with self._book.read() as journal:
             return journal.now_s - signed.signed_at_s >= self._replace_after_s
 
-    def _sign(self, status: IntentStatus) -> Signed:
+    def _sign(self, status: IntentStatus, known: Sequence[Signed]) -> Signed:
         """Lock the next nonce and store the signed bytes. Simulated first, so that a refusal costs no gas."""
         transaction = self._build(status.intent, nonce=None)
         if int(cast(int, transaction["maxFeePerGas"])) > self._max_fee_wei:
@@ -157,25 +180,32 @@ class Outbox:
                 f"gas costs {transaction['maxFeePerGas']!r} wei, the limit is {self._max_fee_wei} wei; waiting until"
                 " it is cheaper"
             )
-        return self._store(status, transaction, lock_nonce=True)
+        return self._store(status, transaction, known, lock_nonce=True)
 
-    def _replace(self, status: IntentStatus, former: Signed) -> Signed:
+    def _replace(self, status: IntentStatus, signed: Sequence[Signed]) -> Signed:
         """The same call on the same nonce for at least an eighth more; the former one if that is over the limit."""
+        former = signed[-1]
         transaction = self._build(status.intent, nonce=former.nonce)
-        fee = max(int(cast(int, transaction["maxFeePerGas"])), raised(former.max_fee_wei))
-        tip = max(int(transaction["maxPriorityFeePerGas"]), raised(former.priority_fee_wei))
-        if fee > self._max_fee_wei:
+        now = Fees(int(cast(int, transaction["maxFeePerGas"])), int(transaction["maxPriorityFeePerGas"]))
+        fees = replacement(Fees(former.max_fee_wei, former.priority_fee_wei), now, self._max_fee_wei)
+        if fees is None:
             return former
-        transaction["maxFeePerGas"], transaction["maxPriorityFeePerGas"] = Wei(fee), Wei(min(tip, fee))
-        return self._store(status, transaction, lock_nonce=False)
+        transaction["maxFeePerGas"], transaction["maxPriorityFeePerGas"] = Wei(fees.max_wei), Wei(fees.priority_wei)
+        return self._store(status, transaction, signed, lock_nonce=False)
 
     def _build(self, intent: Intent, *, nonce: int | None) -> TxParams:
-        call, sender = call_of(self._w3, intent), self._account.address
+        call, sender = call_of(self._w3, intent, self._root_signatures), self._account.address
         return build_transaction(self._w3, call, sender, nonce=nonce, gas=estimate_gas(self._w3, call, sender))
 
-    def _store(self, status: IntentStatus, transaction: TxParams, *, lock_nonce: bool) -> Signed:
+    def _store(
+        self, status: IntentStatus, transaction: TxParams, known: Sequence[Signed], *, lock_nonce: bool
+    ) -> Signed:
+        """Sign and store, unless another process has signed since ``known`` was read: then that one counts."""
         sender = self._account.address
         with self._book.write() as journal:
+            stored = signed_for(journal, status.id)
+            if len(stored) > len(known):
+                return stored[-1]
             if lock_nonce:
                 locked = highest_nonce(journal, status.intent.chain_id, sender) + 1
                 transaction["nonce"] = Nonce(max(transaction["nonce"], locked))
@@ -191,19 +221,51 @@ class Outbox:
                 priority_fee_wei=int(transaction["maxPriorityFeePerGas"]),
             )
             move(journal, status.id, "signed", "signed and stored, not sent yet")
-            stored = signed_for(journal, status.id)[-1]
+            stored = signed_for(journal, status.id)
         self._on_step(status.intent, "signed")
-        return stored
+        return stored[-1]
 
-    def _send(self, status: IntentStatus, signed: Signed) -> IntentState:
+    def _fill_below(self, stuck: Signed, chain_id: int) -> bool:
+        """Whether nonces below a waiting transaction are free, so that no block can take it; each gets an empty one."""
+        address = Web3.to_checksum_address(stuck.sender)
+        free = range(self._w3.eth.get_transaction_count(address, "latest"), stuck.nonce)
+        if len(free) > GAP_MAX:
+            raise RefusedError(
+                f"transaction 0x{stuck.tx_hash} has nonce {stuck.nonce}, but the chain's RPC says that {address} is at"
+                f" {free.start}; see that the RPC is right, and use up the nonces between by hand"
+            )
+        for nonce in free:
+            intent = Intent(chain_id, address, "fill", str(nonce), {"nonce": nonce})
+            with self._book.write() as journal:
+                status = IntentStatus(queue(journal, intent), intent, "waiting", "")
+                signed = signed_for(journal, status.id)
+            if not signed:
+                signed = [self._store(status, self._build(intent, nonce=nonce), [], lock_nonce=False)]
+            elif self._is_overdue(signed[-1]):
+                signed = [self._replace(status, signed)]
+            self._submit(intent, signed[-1])
+        return bool(free)
+
+    def _submit(self, intent: Intent, signed: Signed) -> bool:
+        """Hand the stored bytes to the node, which may have them already; whether it says that the nonce is used."""
         try:
             self._w3.eth.send_raw_transaction(HexStr(f"0x{signed.raw}"))
         except Web3RPCError as error:
-            if not any(known in str(error).lower() for known in _KNOWN):
+            said = str(error).lower()
+            if any(used in said for used in _USED):
+                return True
+            if not any(known in said for known in _KNOWN):
                 raise RefusedError(
-                    f"the chain's RPC refused {status.intent.kind} {status.intent.subject}: {_brief(error)}; waiting,"
-                    " tried again by itself"
+                    f"the chain's RPC refused {intent.kind} {intent.subject}: {_brief(error)}; waiting, tried again by"
+                    " itself"
                 ) from error
+        return False
+
+    def _send(self, status: IntentStatus, signed: Signed) -> IntentState:
+        self._submit(status.intent, signed)
+        return self._sent(status, signed)
+
+    def _sent(self, status: IntentStatus, signed: Signed) -> IntentState:
         self._step(status, "sent", f"transaction 0x{signed.tx_hash} waits for a block")
         receipt = self._receipt(signed)
         if receipt is not None and receipt["status"] == 1:
@@ -218,13 +280,7 @@ class Outbox:
 
     def _note(self, status: IntentStatus, note: str) -> None:
         with self._book.write() as journal:
-            state = next(one.state for one in intents(journal, open_only=True) if one.id == status.id)
-            move(journal, status.id, state, note)
-
-
-def raised(fee_wei: int) -> int:
-    """12.5 % more, rounded up: what nodes ask of a replacement on the same nonce."""
-    return fee_wei + -(-fee_wei // 8)
+            remark(journal, status.id, note)
 
 
 def progress(statuses: Sequence[IntentStatus]) -> str:

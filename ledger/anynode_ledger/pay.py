@@ -97,6 +97,38 @@ def round_pay(
     ]
 
 
+def granted_pay(
+    job_id: str,
+    round_number: int,
+    price_wei_per_million_samples: int,
+    member: MemberWork,
+    *,
+    split: PaySplit | None = None,
+) -> list[Credit]:
+    """The credits of a member whose work is accepted after an appeal, beside what its round has paid the others.
+
+    For reducing it gets that share of its own pot: the whole share of the round has been divided without it.
+    """
+    split = split or PaySplit()
+    pot = _pot_wei(member, price_wei_per_million_samples)
+    index, reduced = member.node_index, member.bytes_reduced > 0
+    amounts: dict[CreditKind, int] = {
+        "reducing": pot * split.reducing // 100 if reduced else 0,
+        "samples": pot * split.samples // 100,
+    }
+    return [
+        Credit(credit_id(job_id, round_number, index, kind), job_id, round_number, index, kind, amount)
+        for kind, amount in amounts.items()
+        if amount > 0
+    ]
+
+
+def replay_pay(samples: int, price_wei_per_million_samples: int, *, split: PaySplit | None = None) -> int:
+    """What the replay of an appeal that was upheld is worth, in wei: as much as doing the work is paid."""
+    split = split or PaySplit()
+    return samples * price_wei_per_million_samples * split.samples // (SAMPLES_PER_PRICE * 100)
+
+
 def divide(amount_wei: int, weights: Mapping[int, int]) -> dict[int, int]:
     """``amount_wei`` by weight, each part rounded down; nothing at all when the weights are all zero."""
     invariant(all(weight >= 0 for weight in weights.values()), "a weight is not negative")

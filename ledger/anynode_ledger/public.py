@@ -68,10 +68,10 @@ class PublicCredit(_Record):
 
 
 class PublicDecision(_Record):
-    """A slash, a release or the end of a job, with its reason in words."""
+    """A slash, what came of the appeal against one, a release or the end of a job, with its reason in words."""
 
     id: Name
-    kind: Literal["slash", "release", "close"]
+    kind: Literal["slash", "reinstate", "repay", "release", "close"]
     job_id: Hash
     node_index: Index | None
     reason: Annotated[str, StringConstraints(max_length=10_000)]
@@ -129,27 +129,32 @@ class PublicLedger(_Record):
 def public_ledger(book: Book) -> PublicLedger:
     """Everything public, as of one moment."""
     with book.read() as journal:
-        return PublicLedger(
-            format="anynode/ledger/1",
-            nodes=_nodes(journal),
-            jobs=[
-                PublicJob(
-                    job_id=row.job_id,
-                    owner=row.owner,
-                    budget_wei=str(row.budget_wei),
-                    cap_per_batch_wei=str(row.cap_per_batch_wei),
-                    price_wei_per_million_samples=str(row.price_wei_per_million_samples),
-                )
-                for row in journal.connection.execute(select(schema.jobs).order_by(schema.jobs.c.job_id))
-            ],
-            credits=_credits(journal),
-            decisions=_decisions(journal),
-            transfers=[
-                PublicTransfer.model_validate(transfer_of(row).record())
-                for row in journal.connection.execute(select(schema.transfers).order_by(schema.transfers.c.seq))
-            ],
-            batches=_batches(journal),
-        )
+        return public_rows(journal)
+
+
+def public_rows(journal: Journal) -> PublicLedger:
+    """The same inside an open transaction."""
+    return PublicLedger(
+        format="anynode/ledger/1",
+        nodes=_nodes(journal),
+        jobs=[
+            PublicJob(
+                job_id=row.job_id,
+                owner=row.owner,
+                budget_wei=str(row.budget_wei),
+                cap_per_batch_wei=str(row.cap_per_batch_wei),
+                price_wei_per_million_samples=str(row.price_wei_per_million_samples),
+            )
+            for row in journal.connection.execute(select(schema.jobs).order_by(schema.jobs.c.job_id))
+        ],
+        credits=_credits(journal),
+        decisions=_decisions(journal),
+        transfers=[
+            PublicTransfer.model_validate(transfer_of(row).record())
+            for row in journal.connection.execute(select(schema.transfers).order_by(schema.transfers.c.seq))
+        ],
+        batches=_batches(journal),
+    )
 
 
 def export_public(book: Book, folder: Path) -> Path:

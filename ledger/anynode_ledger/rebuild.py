@@ -107,12 +107,25 @@ class _Rebuild:
                     raise RefusedError(f"credit {credit.id!r} gives {part} wei to {target}, booked are {found[1]} wei")
         if booked:
             raise RefusedError(f"transfer {next(iter(booked))!r} books a credit that the public ledger does not list")
-        decided = {(d.kind, d.id) for d in self.ledger.decisions}
+        decided: set[tuple[str, str]] = {(d.kind, d.id) for d in self.ledger.decisions}
+        self._check_fees(decided)
         for transfer in self.transfers:
-            if transfer.reason in ("slash", "release"):
+            if transfer.reason in ("slash", "reinstate", "repay", "release"):
                 parts = transfer.id.split("/")
                 if (transfer.reason, "/".join(parts[1:-1])) not in decided:
                     raise RefusedError(f"transfer {transfer.id!r} follows no decision that the public ledger lists")
+
+    def _check_fees(self, decided: set[tuple[str, str]]) -> None:
+        """A job is charged for what its audits earn, and for the replays of appeals that were upheld."""
+        charged = {t.id: t for t in self.transfers if t.reason == "fee"}
+        for credit in self.ledger.credits:
+            if credit.kind == "audit":
+                fee = charged.pop(f"fee/{credit.id}", None)
+                if fee is None or fee.amount_wei != int(credit.amount_wei):
+                    raise RefusedError(f"credit {credit.id!r} for an audit is not charged to its job as a fee")
+        for name in charged:
+            if ("repay", name.removeprefix("fee/")) not in decided:
+                raise RefusedError(f"transfer {name!r} charges a fee for nothing that the public ledger lists")
 
     def _check_resolved(self, *, followed: bool) -> None:
         """The former batch's pending transfers must be posted or voided, as its state says, before the next batch."""

@@ -36,9 +36,21 @@ def node_key(journal: Journal, index: int) -> str:
     return node
 
 
+def known_indices(journal: Journal) -> set[int]:
+    """The registry indices of all nodes that the ledger knows."""
+    return set(journal.connection.execute(select(schema.nodes.c.node_index)).scalars())
+
+
 def payout_of(journal: Journal, node_index: int) -> str:
     """The node's newest payout address."""
     table = schema.payouts
     query = select(table.c.payout).where(table.c.node_index == node_index).order_by(table.c.id.desc()).limit(1)
     payout: str = journal.connection.execute(query).scalar_one()
     return payout
+
+
+def newest_payouts(journal: Journal) -> dict[int, str]:
+    """Every node's newest payout address, by index."""
+    table = schema.payouts
+    rows = journal.connection.execute(select(table.c.node_index, table.c.payout).order_by(table.c.id))
+    return {row.node_index: row.payout for row in rows}

@@ -56,6 +56,7 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData(
     naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
         "pk": "pk_%(table_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -103,8 +104,8 @@ transfers = Table(
     metadata,
     Column("seq", RowId, primary_key=True),
     Column("id", String(300), nullable=False, unique=True),
-    Column("debit", ForeignKey("accounts.name"), nullable=False),
-    Column("credit", ForeignKey("accounts.name"), nullable=False),
+    Column("debit", ForeignKey("accounts.name"), nullable=False, index=True),
+    Column("credit", ForeignKey("accounts.name"), nullable=False, index=True),
     Column("amount_wei", Wei, nullable=False),
     Column("reason", String(16), nullable=False),
     Column("phase", String(8), nullable=False),
@@ -127,7 +128,7 @@ credited = Table(
     Column("held_wei", Wei, nullable=False),
 )
 
-decisions = Table(  # slash, release and close: who decided what, once per id
+decisions = Table(  # what was decided about whose pay, once per id: slashes, appeals, releases, ends of jobs
     "decisions",
     metadata,
     Column("id", String(160), primary_key=True),

@@ -35,8 +35,8 @@ from anynode_ledger.batch import (
 from anynode_ledger.book import Book
 from anynode_ledger.earning import closed_jobs
 from anynode_ledger.intents import Intent, queue
-from anynode_ledger.journal import Journal, transfer_of
-from anynode_ledger.registry import payout_of
+from anynode_ledger.journal import Journal
+from anynode_ledger.registry import newest_payouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ def resolve(journal: Journal, stored: StoredBatch, outcome: BatchState) -> None:
         invariant(known == outcome, f"batch {stored.batch.number} is {known} already, it cannot become {outcome}")
         return
     prefix = f"settle/{stored.batch.number}.{stored.batch.attempt}/"
-    for transfer in [t for t in journal.balances.pending.values() if t.id.startswith(prefix)]:
-        journal.append(transfer.resolved("post" if outcome == "posted" else "void"))
+    pending = [transfer for transfer in journal.balances.pending.values() if transfer.id.startswith(prefix)]
+    journal.append_new(transfer.resolved("post" if outcome == "posted" else "void") for transfer in pending)
     journal.connection.execute(insert(table).values(batch_id=stored.id, outcome=outcome, recorded_at_s=journal.now_s))
 
 
@@ -193,9 +193,12 @@ def _book_batch(
     number, attempt = numbered
     before = journal.balances.count
     drawn = drawn_so_far(stored.batch for stored in earlier)
-    history = extend_history(*_history_since(journal, earlier))
-    for transfer in plan.transfers:
-        journal.append(transfer)
+    former = earlier[-1] if earlier else None
+    history = extend_history(
+        former.batch.ledger_hash if former else NO_HISTORY,
+        journal.transfers_from(former.transfers_before if former else 0),
+    )
+    journal.append_new(plan.transfers)
     batch = build_batch(
         number,
         network.chain_id,
@@ -222,15 +225,16 @@ def _book_batch(
     )
     batch_id = row.inserted_primary_key[0] if row.inserted_primary_key else None
     invariant(batch_id is not None, "the database gave the batch no row id")
-    for entry in batch.entries:
-        connection.execute(
-            insert(schema.entries).values(
-                batch_id=batch_id,
-                node_index=entry.index,
-                account=entry.account,
-                cumulative_gwei=entry.cumulative_gwei,
-            )
-        )
+    rows = [
+        {
+            "batch_id": batch_id,
+            "node_index": entry.index,
+            "account": entry.account,
+            "cumulative_gwei": entry.cumulative_gwei,
+        }
+        for entry in batch.entries
+    ]
+    connection.execute(insert(schema.entries), rows)
     for job_id, amount in batch.draws.items():
         connection.execute(insert(schema.draws).values(batch_id=batch_id, job_id=job_id, amount_wei=amount))
         subject = f"{job_id}/{number}.{attempt}"
@@ -244,20 +248,10 @@ def _book_batch(
     return batch
 
 
-def _history_since(journal: Journal, earlier: Sequence[StoredBatch]) -> tuple[str, list[Transfer]]:
-    start = earlier[-1].transfers_before if earlier else 0
-    table = schema.transfers
-    rows = journal.connection.execute(select(table).order_by(table.c.seq).offset(start))
-    return (earlier[-1].batch.ledger_hash if earlier else NO_HISTORY), [transfer_of(row) for row in rows]
-
-
 def _payees(journal: Journal) -> list[Payee]:
     indices = [account.node_index for account in journal.balances.of_kind("payable")]
-    return [
-        Payee(index, payout_of(journal, index), journal.balances.earned_wei(index))
-        for index in indices
-        if index is not None
-    ]
+    payouts = newest_payouts(journal)
+    return [Payee(index, payouts[index], journal.balances.earned_wei(index)) for index in indices if index is not None]
 
 
 def _queue_finalisation(journal: Journal, network: Network, job_id: str) -> None:
@@ -275,7 +269,7 @@ def _queue_finalisation(journal: Journal, network: Network, job_id: str) -> None
         rows = journal.connection.execute(
             select(schema.transfers.c.id)
             .where(schema.transfers.c.id.startswith(prefix, autoescape=True))
-            .where(schema.transfers.c.id.endswith(f"/{job_id}", autoescape=True))
+            .where(schema.transfers.c.id.contains(f"/{job_id}", autoescape=True))
         )
         if job_id in stored.batch.draws or rows.first() is not None:
             final = max(final, stored.batch.number)

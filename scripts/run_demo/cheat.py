@@ -15,7 +15,7 @@ from anynode.cli.main import run
 from anynode.exact.layout import chunk_specs
 from anynode.exact.quantise import Codec
 from anynode.exact.state import State
-from anynode.rounds.messages import WorkDone
+from anynode.rounds.events import WorkDone
 from anynode.training.messages import WorkSpec
 from anynode.training.trace import TraceLeaf, trace_root
 from anynode.worker import session
@@ -31,7 +31,7 @@ class Cheat(Worker):
         honest = await trainer.work(replace(spec, steps=1, indices=spec.indices[:batch]))
         root = await asyncio.to_thread(self._noise, spec, honest.update_root)
         leaves = tuple(self._claimed(spec, honest.leaves[0]))
-        self._leaves[spec.round] = leaves
+        await asyncio.to_thread(self._openings.traces.keep, spec.round, leaves)
         samples = len(spec.indices)
         done = WorkDone(spec.round, spec.state_root, spec.steps, samples, batch, root, trace_root(leaves))
         await self._driver().feed(done)

@@ -105,10 +105,10 @@ class Stage:
             self._nodes[name] = run("wallet", "create", name)["address"]
         wallets = sorted((home / "home" / "data" / "wallets").glob("*.json"))
         encrypted = all("crypto" in json.loads(path.read_text()) for path in wallets)
-        self._claims.check(1, len(wallets) == 8 and encrypted, f"{len(wallets)} wallets, encrypted: {encrypted}")
-        self._claims.check(
-            1, all(facts[name] for name in ("token", "registry", "escrow", "distributor")), "a contract is missing"
-        )
+        there = {path.stem for path in wallets} == {*facts["wallets"].values(), *HONEST, CHEAT}
+        self._claims.check(1, there and encrypted, f"{len(wallets)} wallets, all: {there}, encrypted: {encrypted}")
+        contracts = ("token", "registry", "escrow", "distributor", "stakes", "verifier_set")
+        self._claims.check(1, all(facts[name] for name in contracts), "a contract is missing")
         self._screen.step("starting the verifier; meanwhile exporting a GPT of 1M parameters and packing the text")
         self._processes.start("verifier", "verifier", "run", "--network", NETWORK, "--audit-floor", "0.25")
         factory = "anynode.jobs.templates.gpt:build"

@@ -16,10 +16,12 @@ from web3.types import TxReceipt
 from anynode_contracts.anvil import Anvil
 from anynode_contracts.calls import Call, send
 from anynode_contracts.clients import DistributorClient, EscrowClient, RegistryClient, TokenClient
-from anynode_contracts.deploy import Deployment, deploy_development
+from anynode_contracts.deploy import Deployment, Holders, deploy_development
 from anynode_contracts.entries import GWEI, Entry
 from anynode_contracts.merkle import MerkleTree, build_tree, domain
 from anynode_contracts.networks import Network
+from anynode_contracts.stakes import StakesClient, VerifierSetClient
+from anynode_contracts.typed_data import RootSignature, RootStatement, sign_root
 
 ROOT = Path(__file__).parents[2]
 WINDOW_S = 60
@@ -50,12 +52,16 @@ class Deployed:
     deployer: LocalAccount
     poster: LocalAccount
     guardian: LocalAccount
+    slasher: LocalAccount
+    arbiter: LocalAccount
     owner: LocalAccount
     verifier: LocalAccount
     token: TokenClient
     registry: RegistryClient
     escrow: EscrowClient
     distributor: DistributorClient
+    stakes: StakesClient
+    verifier_set: VerifierSetClient
 
     @property
     def w3(self) -> Web3:
@@ -100,35 +106,56 @@ class Deployed:
         missing_wei = total_gwei * GWEI - self.distributor.funded_wei()
         if missing_wei > 0:
             self.send(self.poster, self.escrow.build_draw(job, batch=batch, amount_wei=missing_wei))
-        call = self.distributor.build_post_root(batch=batch, root=tree.root, total_gwei=total_gwei, data_hash=DATA_HASH)
-        self.send(self.poster, call)
+        self.post_root(tree.root, total_gwei, DATA_HASH)
         return tree
+
+    def post_root(self, root: bytes, total_gwei: int, data_hash: bytes) -> None:
+        """Post a root for the next batch."""
+        batch, cancelled = self.distributor.next_batch(), self.distributor.cancelled()
+        statement = RootStatement(batch, cancelled, root, total_gwei, data_hash)
+        self.send(self.poster, self.distributor.build_post_root(statement, self.sign_root(statement)))
+
+    def sign_root(self, statement: RootStatement) -> list[RootSignature]:
+        """As the set's only verifier signs whatever the test posts."""
+        chain_id, distributor = self.addresses.chain_id, self.addresses.distributor
+        return [sign_root(self.verifier, statement, chain_id=chain_id, distributor=distributor)]
 
     @classmethod
     def on(cls, anvil: Anvil) -> Deployed:
-        """Deploy everything on ``anvil``, with fresh accounts."""
-        deployer, poster, guardian, owner, verifier = (make_account(anvil) for _ in range(5))
+        """Deploy everything on ``anvil``, with fresh accounts. The verifier is the whole set, and node 1."""
+        deployer, poster, guardian, slasher, arbiter, owner, verifier = (make_account(anvil) for _ in range(7))
         addresses = deploy_development(
             anvil.w3,
             deployer,
-            poster=poster.address,
-            guardian=guardian.address,
-            verifiers=[verifier.address],
+            holders=Holders(
+                poster=poster.address,
+                guardian=guardian.address,
+                settler=poster.address,
+                slasher=slasher.address,
+                arbiter=arbiter.address,
+                admin=deployer.address,
+            ),
+            verifiers=[verifier],
             window_s=WINDOW_S,
         )
+        network = addresses.network(name="test", rpc_url=anvil.url, held_back_limit_wei=0)
         token = TokenClient(anvil.w3, addresses.token)
         send(anvil.w3, deployer, token.build_transfer(owner.address, 10**24))
         return cls(
             anvil=anvil,
             addresses=addresses,
-            network=addresses.network(name="test", rpc_url=anvil.url, held_back_limit_wei=0),
+            network=network,
             deployer=deployer,
             poster=poster,
             guardian=guardian,
+            slasher=slasher,
+            arbiter=arbiter,
             owner=owner,
             verifier=verifier,
             token=token,
             registry=RegistryClient(anvil.w3, addresses.registry),
             escrow=EscrowClient(anvil.w3, addresses.escrow),
             distributor=DistributorClient(anvil.w3, addresses.distributor),
+            stakes=StakesClient(anvil.w3, addresses.stakes),
+            verifier_set=VerifierSetClient(anvil.w3, addresses.verifier_set),
         )

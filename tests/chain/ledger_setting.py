@@ -10,20 +10,25 @@ from pathlib import Path
 from deployed import Deployed
 from eth_account.signers.local import LocalAccount
 
+from anynode_contracts import events
 from anynode_contracts.entries import pack
 from anynode_ledger.book import Book
 from anynode_ledger.intake import Intake
-from anynode_ledger.intents import Intent, IntentState, IntentStatus
+from anynode_ledger.intents import Intent, IntentState, IntentStatus, Signed, signed_for
 from anynode_ledger.outbox import Outbox
 from anynode_ledger.pay import Credit, credit_id
-from anynode_ledger.settlement import batches_of
+from anynode_ledger.reconcile import check
+from anynode_ledger.settlement import batches_of, settle
 
 TOKEN = 10**18
 
 
 @dataclass
 class LedgerSetting:
-    """``now_s`` is the ledger's clock, which only the test moves. The head of the chain counts as final."""
+    """``now_s`` is the ledger's clock, which only the test moves. The head of the chain counts as final.
+
+    The database is a SQLite file in ``folder``, unless there is a ``url``.
+    """
 
     deployed: Deployed
     folder: Path
@@ -32,8 +37,10 @@ class LedgerSetting:
     nodes: dict[int, LocalAccount] = field(default_factory=dict)
     books: list[Book] = field(default_factory=list)
     job_id: str = field(default_factory=lambda: secrets.token_hex(32))
+    url: str = ""
 
     def __post_init__(self) -> None:
+        self.url = self.url or f"sqlite:///{self.folder / 'ledger.sqlite'}"
         self.open()
 
     @property
@@ -42,7 +49,7 @@ class LedgerSetting:
 
     def open(self) -> Book:
         """Open the database anew, as after a crash."""
-        self.books.append(Book.open(f"sqlite:///{self.folder / 'ledger.sqlite'}", clock=lambda: self.now_s))
+        self.books.append(Book.open(self.url, clock=lambda: self.now_s))
         return self.book
 
     def close(self) -> None:
@@ -53,7 +60,8 @@ class LedgerSetting:
         return Intake(self.book, self.deployed.w3, self.deployed.network, finality=0)
 
     def outbox(self, on_step: Callable[[Intent, IntentState], None] | None = None, **settings: int) -> Outbox:
-        return Outbox(self.book, self.deployed.w3, self.deployed.poster, on_step=on_step, **settings)
+        deployed = self.deployed
+        return Outbox(self.book, deployed.w3, deployed.poster, deployed.sign_root, on_step=on_step, **settings)
 
     def begin(self, nodes: int = 3) -> None:
         """Register nodes and create the job, all on the chain, and take it in."""
@@ -111,3 +119,29 @@ class LedgerSetting:
 
     def balance_wei(self, index: int) -> int:
         return self.deployed.token.balance_wei(self.nodes[index].address)
+
+    def settle_all(self) -> None:
+        """One batch that pays three nodes and ends the job, and nothing sent of it yet."""
+        self.begin()
+        self.earn(0, [3 * TOKEN, 2 * TOKEN, TOKEN])
+        self.book.close_job(self.job_id)
+        assert settle(self.book, self.deployed.network) is not None
+
+    def signed(self, status: IntentStatus) -> list[Signed]:
+        """Every transaction signed for the intent."""
+        with self.book.read() as journal:
+            return signed_for(journal, status.id)
+
+    def sent_once(self) -> None:
+        """One draw, one finalisation, one root on the chain, all of them right, and the book right about them."""
+        deployed, network = self.deployed, self.deployed.network
+        found = events.fetch_events(
+            deployed.w3,
+            [network.escrow, network.distributor],
+            from_block=network.deployed_block,
+            to_block=deployed.w3.eth.block_number,
+        )
+        kinds = (events.JobDrawn, events.JobFinalised, events.RootPosted)
+        assert [type(event) for event in found if isinstance(event, kinds)] == list(kinds)
+        self.take_in()
+        check(self.book, deployed.w3, network)

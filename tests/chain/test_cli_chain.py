@@ -18,6 +18,7 @@ import pytest
 from web3 import Web3
 
 from anynode_contracts.anvil import Anvil, find_anvil
+from anynode_contracts.deploy import BOND_WEI, BOUNTIES, BOUNTY_WEI, FAUCET_SUPPLY_WEI, SUPPLY_WEI
 from anynode_contracts.networks import Network, connect
 
 ANYNODE = str(Path(sys.executable).with_name("anynode"))
@@ -95,7 +96,8 @@ def test_deploy_stop_and_go_on(home: Path) -> None:
         assert network.verifiers == (made["addresses"]["verifier"],)
         assert network.initial_peers[0].startswith("/ip4/127.0.0.1/tcp/8421/p2p/")
         before = call("wallet", "balance", "--network", "trial", "--wallet", "trial-owner")
-        assert before["tokens_wei"] == str(10**9 * 10**18)
+        put_in_place_wei = BOND_WEI + BOUNTIES * BOUNTY_WEI + FAUCET_SUPPLY_WEI
+        assert before["tokens_wei"] == str(SUPPLY_WEI - put_in_place_wei), "everything but bonds and faucet"
         assert set(call("network", "list")["networks"][0].items()) >= {("name", "trial")}
         events = logs(ready["rpc_url"], network)
         assert events

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from deployed import Deployed
+from eth_account.signers.local import LocalAccount
 
 from anynode.cli.main import run
 from anynode.wallet import keystore
@@ -22,6 +23,7 @@ from anynode_contracts.networks import Network
 
 PASSWORD = "correct horse battery"
 EARNED_GWEI = 1_234_567_890
+INDEX = 2  # the verifier is node 1
 
 
 class Api:
@@ -62,8 +64,12 @@ class Setting:
     deployed: Deployed
     api: Api
     folder: Path
-    payout: str
+    payout_account: LocalAccount
     capsys: pytest.CaptureFixture[str]
+
+    @property
+    def payout(self) -> str:
+        return str(self.payout_account.address)
 
     def claim(self, *arguments: object) -> tuple[int, str, str]:
         self.capsys.readouterr()
@@ -82,20 +88,17 @@ class Setting:
 
     def post(self, cumulative_gwei: int) -> None:
         """Fund, post a root with one entry and give its proof to the API. The window still runs."""
-        deployed, entry = self.deployed, Entry(1, self.payout, cumulative_gwei)
+        deployed, entry = self.deployed, Entry(INDEX, self.payout, cumulative_gwei)
         distributor = deployed.distributor
         missing_wei = cumulative_gwei * GWEI - distributor.funded_wei()
         deployed.send(deployed.owner, deployed.token.build_approve(distributor.address, missing_wei))
         deployed.send(deployed.owner, distributor.build_fund(missing_wei))
         tree = build_tree(domain(deployed.network.chain_id, distributor.address), [entry])
         batch = distributor.next_batch()
-        root = distributor.build_post_root(
-            batch=batch, root=tree.root, total_gwei=cumulative_gwei, data_hash=b"\1" * 32
-        )
-        deployed.send(deployed.poster, root)
-        self.api.proofs[1] = {
+        deployed.post_root(tree.root, cumulative_gwei, b"\1" * 32)
+        self.api.proofs[INDEX] = {
             "batch": batch,
-            "index": 1,
+            "index": INDEX,
             "cumulative_gwei": str(cumulative_gwei),
             "entry": "0x" + pack(entry).hex(),
             "proof": ["0x" + sibling.hex() for sibling in tree.proof(0)],
@@ -115,8 +118,8 @@ def setting(
     node = deployment.account()
     wallets = tmp_path / "home" / "data" / "wallets"
     keystore.store(keystore.wallet_path(wallets, "miner"), node, PASSWORD, scrypt_n=1024)
-    payout = keystore.new_account().address
-    deployment.send(node, deployment.registry.build_register(payout))
+    payout = keystore.new_account()
+    deployment.send(node, deployment.registry.build_register(payout.address))
     api = Api()
     made = Setting(deployment, api, tmp_path, payout, capsys)
     made.network()
@@ -137,6 +140,7 @@ def test_claim(setting: Setting) -> None:
 
     code, out, _ = setting.claim("--dry-run", "--token-price", "0.001", "--save-proof", setting.folder / "proof.json")
     assert code == 0 and "1.23456789 ANY" in out and "% of the reward" in out and "nothing was sent" in out
+    assert [line.split()[1] for line in out.splitlines()[:5]] == ["proof:", "root:", "claimed:", "funded:", "gas:"]
     assert paid_wei(setting) == 0
 
     code, said = setting.claim_json()
@@ -155,6 +159,43 @@ def test_claim(setting: Setting) -> None:
     assert paid_wei(setting) == 2 * EARNED_GWEI * GWEI
 
 
+def test_to_another_address(setting: Setting, tmp_path: Path) -> None:
+    """The payout account's key signs for it, and anybody may pay the gas."""
+    setting.post(EARNED_GWEI)
+    setting.deployed.pass_window()
+    elsewhere = keystore.new_account().address
+    code, said = setting.claim_json("--to", elsewhere)
+    assert code == 2 and "only its key may send that elsewhere" in said["error"]
+    wallets = setting.folder / "home" / "data" / "wallets"
+    keystore.store(keystore.wallet_path(wallets, "cold"), setting.payout_account, "another password", scrypt_n=1024)
+    secret = tmp_path / "cold-password"
+    secret.touch(mode=0o600)
+    secret.write_text("another password")
+    options = ("--to", elsewhere.lower(), "--signer", "cold", "--signer-password-file", secret)
+    code, planned = setting.claim_json(*options, "--dry-run")
+    assert (code, planned["to"], planned["sent"]) == (0, elsewhere, False)
+    code, said = setting.claim_json("--to", elsewhere, "--signer", "cold")
+    assert code == 2 and "the password for " in said["error"], "without a file of its own the sender's is tried"
+    code, said = setting.claim_json(*options)
+    assert (code, said["sent"], said["account"]) == (0, True, setting.payout)
+    assert setting.deployed.token.balance_wei(elsewhere) == EARNED_GWEI * GWEI and paid_wei(setting) == 0
+    assert int(said["fee_wei"]) <= int(said["fee_wei_max"]) == int(planned["fee_wei_max"])
+
+
+def test_a_proof_is_checked_without_a_network(setting: Setting) -> None:
+    setting.post(EARNED_GWEI)
+    kept = setting.folder / "proof.json"
+    code, said = setting.claim_json("--check-only", "--index", INDEX, "--save-proof", kept)
+    assert (code, said["cumulative_gwei"]) == (0, str(EARNED_GWEI))
+    setting.network(rpc_url="http://127.0.0.1:1", api_url="http://127.0.0.1:1")
+    (setting.folder / "home").rename(setting.folder / "without wallets")
+    code, out, _ = setting.claim("--check-only", "--offline", kept)
+    assert code == 0 and "node 2 has 1.23456789 ANY in all" in out
+    kept.write_text(kept.read_text().replace(str(EARNED_GWEI), str(EARNED_GWEI + 1)))
+    code, _, err = setting.claim("--check-only", "--offline", kept)
+    assert code == 4 and "amount is not the one in its entry" in err
+
+
 def test_wrong_password(setting: Setting, tmp_path: Path) -> None:
     setting.post(EARNED_GWEI)
     setting.deployed.pass_window()
@@ -169,19 +210,19 @@ def test_a_lying_api(setting: Setting) -> None:
     """More than was earned, or another's entry, does not get as far as a signature."""
     setting.post(EARNED_GWEI)
     setting.deployed.pass_window()
-    more = Entry(1, setting.payout, 2 * EARNED_GWEI)
-    setting.api.proofs[1] |= {"cumulative_gwei": str(more.cumulative_gwei), "entry": pack(more).hex()}
+    more = Entry(INDEX, setting.payout, 2 * EARNED_GWEI)
+    setting.api.proofs[INDEX] |= {"cumulative_gwei": str(more.cumulative_gwei), "entry": pack(more).hex()}
     code, said = setting.claim_json()
     assert code == 4 and "does not lead to its root" in said["error"]
     tree = build_tree(domain(setting.deployed.network.chain_id, setting.deployed.distributor.address), [more])
-    setting.api.proofs[1] |= {"root": tree.root.hex()}
+    setting.api.proofs[INDEX] |= {"root": tree.root.hex()}
     code, said = setting.claim_json()
     assert code == 4 and "another root than the proof" in said["error"]
 
 
 def test_no_proof_yet(setting: Setting) -> None:
     code, said = setting.claim_json()
-    assert code == 4 and said["error"].endswith("no entry for node 1; ask later")
+    assert code == 4 and said["error"].endswith("no entry for node 2; ask later")
 
 
 def test_not_a_node(setting: Setting) -> None:
@@ -197,7 +238,7 @@ def test_a_wallet_without_ether(setting: Setting) -> None:
     setting.deployed.pass_window()
     wallets = setting.folder / "home" / "data" / "wallets"
     keystore.store(keystore.wallet_path(wallets, "other"), keystore.new_account(), PASSWORD, scrypt_n=1024)
-    code, said = setting.claim_json("--wallet", "other", "--index", 1)
+    code, said = setting.claim_json("--wallet", "other", "--index", INDEX)
     assert code == 2 and "has 0 ETH and the claim may cost" in said["error"]
 
 
@@ -220,9 +261,9 @@ def test_nobody_answers(setting: Setting) -> None:
 
 
 def test_an_endless_answer(setting: Setting) -> None:
-    setting.api.proofs[1] = {"filler": "x" * 100_000}
+    setting.api.proofs[INDEX] = {"filler": "x" * 100_000}
     code, said = setting.claim_json()
-    assert code == 4 and "more than a proof can be" in said["error"]
+    assert code == 4 and "answers with too much" in said["error"]
 
 
 def test_no_such_file(setting: Setting) -> None:

@@ -49,7 +49,7 @@ def test_a_jobs_life_as_events(deployment: Deployed) -> None:
     found = fetch(deployment, start)
     owner, escrow = deployment.owner.address, deployment.addresses.escrow
     expected: list[tuple[type, dict[str, object]]] = [
-        (events.Registered, {"index": 1, "node": node.address, "payout": random_address(1)}),
+        (events.Registered, {"index": 2, "node": node.address, "payout": random_address(1)}),
         (events.JobCreated, {"job": job, "owner": owner, "budget_wei": 10_000 * GWEI}),
         (events.JobFunded, {"job": job, "funder": owner, "amount_wei": 5}),
         (events.JobDrawn, {"job": job, "batch": 1, "amount_wei": 150 * GWEI}),
@@ -81,8 +81,8 @@ def test_the_rarer_events(deployment: Deployed) -> None:
     start = deployment.w3.eth.block_number + 1
     node = deployment.account()
     deployment.send(node, deployment.registry.build_register(node.address))
-    deployment.send(node, deployment.registry.build_request_payout_change(1, random_address(4)))
-    deployment.send(node, deployment.registry.build_cancel_payout_change(1))
+    deployment.send(node, deployment.registry.build_request_payout_change(2, random_address(4)))
+    deployment.send(node, deployment.registry.build_cancel_payout_change(2))
     job = deployment.open_job()
     deployment.send(deployment.owner, deployment.escrow.build_cancel(job))
     entry = Entry(1, "0x" + "00" * 20, 10)

@@ -11,7 +11,7 @@ from hexbytes import HexBytes
 from anynode_contracts.calls import build_transaction, estimate_gas
 from anynode_contracts.entries import GWEI, Entry, pack
 from anynode_contracts.errors import RefusedError, UserError
-from anynode_contracts.typed_data import sign_claim, sign_registration
+from anynode_contracts.typed_data import RootStatement, sign_claim, sign_registration, sign_root, signer_of_root
 
 
 def test_the_whole_way_of_a_reward(deployment: Deployed) -> None:
@@ -19,7 +19,7 @@ def test_the_whole_way_of_a_reward(deployment: Deployed) -> None:
     node, payout = deployment.account(), random_address(1)
     deployment.send(node, deployment.registry.build_register(payout))
     index = deployment.registry.index_of(node.address)
-    assert index == 1
+    assert index == 2, "the verifier is the first"
     job = deployment.open_job()
     before_wei = deployment.token.balance_wei(deployment.owner.address)
 
@@ -87,23 +87,23 @@ def test_signed_registrations_are_sent_by_anyone(deployment: Deployed) -> None:
         for number, node in enumerate(nodes)
     ]
     deployment.send(deployment.owner, deployment.registry.build_register_many(registrations))
-    assert deployment.registry.count() == 3
+    assert deployment.registry.count() == 4
     for number, node in enumerate(nodes):
         index = deployment.registry.index_of(node.address)
-        assert index == number + 1
+        assert index == number + 2
         info = deployment.registry.info_of(index)
         assert info is not None
         assert (info.node, info.payout) == (node.address, random_address(number))
-    assert deployment.registry.info_of(4) is None
+    assert deployment.registry.info_of(5) is None
     assert deployment.registry.index_of(random_address(99)) is None
 
     deployment.anvil.fund(nodes[0].address, 1)
-    deployment.send(nodes[0], deployment.registry.build_request_payout_change(1, random_address(7)))
-    change = deployment.registry.payout_change_of(1)
+    deployment.send(nodes[0], deployment.registry.build_request_payout_change(2, random_address(7)))
+    change = deployment.registry.payout_change_of(2)
     assert change is not None
     assert change[0] == random_address(7)
-    deployment.send(nodes[0], deployment.registry.build_cancel_payout_change(1))
-    assert deployment.registry.payout_change_of(1) is None
+    deployment.send(nodes[0], deployment.registry.build_cancel_payout_change(2))
+    assert deployment.registry.payout_change_of(2) is None
 
 
 def test_a_claim_is_redirected_by_signature(deployment: Deployed) -> None:
@@ -159,3 +159,30 @@ def test_a_client_at_the_wrong_address_says_so(deployment: Deployed) -> None:
     """Reading from an address without the contract is the user's error, not a stack trace."""
     with pytest.raises(UserError, match="there is no RewardDistributor at"):
         type(deployment.distributor)(deployment.w3, random_address(1)).next_batch()
+
+
+def test_a_root_needs_the_verifiers_signature(deployment: Deployed) -> None:
+    """Signed here as the contract hashes it, for one root and no other."""
+    distributor, chain_id = deployment.distributor, deployment.addresses.chain_id
+    root = RootStatement(1, 0, b"\x07" * 32, 0, b"\x08" * 32)
+    (signed,) = deployment.sign_root(root)
+    assert signer_of_root(root, signed.signature, chain_id=chain_id, distributor=distributor.address) == signed.verifier
+    with pytest.raises(RefusedError, match=r"QuorumMissing\(signatures=0, quorum=1\)"):
+        deployment.send(deployment.poster, distributor.build_post_root(root, []))
+    stranger = sign_root(deployment.owner, root, chain_id=chain_id, distributor=distributor.address)
+    with pytest.raises(RefusedError, match="WrongStanding"):
+        deployment.send(deployment.poster, distributor.build_post_root(root, [stranger]))
+    for other in (RootStatement(1, 1, root.root, 0, root.data_hash), RootStatement(1, 0, root.root, 1, root.data_hash)):
+        assert (
+            signer_of_root(other, signed.signature, chain_id=chain_id, distributor=distributor.address)
+            != signed.verifier
+        )
+    with pytest.raises(RefusedError, match="InvalidSignature"):
+        deployment.send(
+            deployment.poster,
+            distributor.build_post_root(root, deployment.sign_root(RootStatement(1, 1, root.root, 0, root.data_hash))),
+        )
+    deployment.send(deployment.poster, distributor.build_post_root(root, [signed]))
+    waiting = distributor.waiting_root()
+    assert waiting is not None
+    assert waiting.root == root.root

@@ -47,7 +47,7 @@ def test_claims_follow_the_python_tree(deployment: Deployed, seed: int) -> None:
         entries = random_entries(seed, len(entries), {entry.index: entry for entry in entries})
     paid_wei = sum(deployment.token.balance_wei(entry.account) for entry in entries)
     balance_wei = deployment.token.balance_wei(deployment.addresses.distributor)
-    assert balance_wei == deployment.distributor.funded_wei() - paid_wei
+    assert balance_wei == deployment.distributor.funded_wei() - paid_wei + deployment.distributor.bond_wei()
 
 
 def test_domain_and_leaf_are_the_contracts(deployment: Deployed) -> None:

@@ -14,16 +14,12 @@ from deployed import ROOT, Deployed, make_account, random_address
 
 from anynode_contracts.anvil import Anvil, find_anvil
 from anynode_contracts.artifacts import load
-from anynode_contracts.deploy import (
-    ADMIN_DELAY_S,
-    ADMIN_ROLE,
-    GUARDIAN_ROLE,
-    POSTER_ROLE,
-    SETTLER_ROLE,
-    deploy_development,
-)
+from anynode_contracts.deploy import Holders, deploy_development
 from anynode_contracts.errors import RefusedError, UnreachableError, UserError
 from anynode_contracts.networks import Network, check_chain, connect
+from anynode_contracts.plan import PLAN
+
+HOLDERS = Holders(*(random_address(number) for number in range(1, 6)), admin=random_address(8))
 
 
 def test_a_network_file_is_read_back_as_written(deployment: Deployed, tmp_path: Path) -> None:
@@ -86,37 +82,27 @@ def test_development_contracts_stay_on_a_development_chain() -> None:
     with Anvil.start(find_anvil(ROOT), arguments=["--chain-id", "1"]) as public:
         deployer = make_account(public)
         with pytest.raises(UserError, match="chain 1 is not a development chain"):
-            deploy_development(
-                public.w3, deployer, poster=deployer.address, guardian=deployer.address, verifiers=[], window_s=60
-            )
+            deploy_development(public.w3, deployer, holders=HOLDERS, verifiers=[], window_s=60)
 
 
 def test_the_admin_waits_and_the_deployer_lets_go(fresh_chain: Anvil) -> None:
     """After deployment nobody can hand out roles without 48 hours' notice, the deployer not at all."""
-    deployer, admin = make_account(fresh_chain), random_address(8)
-    addresses = deploy_development(
-        fresh_chain.w3,
-        deployer,
-        poster=random_address(1),
-        guardian=random_address(2),
-        settler=random_address(3),
-        admin=admin,
-        verifiers=[],
-        window_s=60,
-    )
+    deployer, admin = make_account(fresh_chain), HOLDERS.admin
+    addresses = deploy_development(fresh_chain.w3, deployer, holders=HOLDERS, verifiers=[], window_s=60)
     manager = fresh_chain.w3.eth.contract(address=addresses.authority, abi=load("AccessManager").abi)
-    assert manager.functions.hasRole(ADMIN_ROLE, admin).call() == [True, ADMIN_DELAY_S]
-    assert manager.functions.hasRole(ADMIN_ROLE, deployer.address).call() == [False, 0]
-    for role, holder in [(POSTER_ROLE, 1), (GUARDIAN_ROLE, 2), (SETTLER_ROLE, 3)]:
-        assert manager.functions.hasRole(role, random_address(holder)).call() == [True, 0]
+    assert manager.functions.hasRole(PLAN.admin_role, admin).call() == [True, 48 * 3600]
+    assert manager.functions.hasRole(PLAN.admin_role, deployer.address).call() == [False, 0]
+    assert len(PLAN.duties) == 5
+    for duty in PLAN.duties:
+        for other in range(1, 6):
+            holds = getattr(HOLDERS, duty.holder) == random_address(other)
+            assert manager.functions.hasRole(duty.role, random_address(other)).call() == [holds, 0]
 
 
 def test_a_window_of_zero_is_refused(deployment: Deployed) -> None:
     deployer = deployment.deployer
     with pytest.raises(RefusedError, match=r"deploying RewardDistributor was refused.*WindowOutOfRange\(window=0\)"):
-        deploy_development(
-            deployment.w3, deployer, poster=deployer.address, guardian=deployer.address, verifiers=[], window_s=0
-        )
+        deploy_development(deployment.w3, deployer, holders=HOLDERS, verifiers=[], window_s=0)
 
 
 def test_a_taken_port_is_one_sentence(deployment: Deployed) -> None:

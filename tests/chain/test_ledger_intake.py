@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deployed import Deployed
+from deployed import ROOT, Deployed
 from ledger_setting import TOKEN, LedgerSetting
+from web3.exceptions import Web3RPCError
 
+from anynode_contracts.anvil import Anvil, find_anvil
+from anynode_contracts.clients import DistributorClient
 from anynode_contracts.entries import pack
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_ledger import chain_events, intake
@@ -179,8 +182,32 @@ def test_a_push_to_many_is_taken_in(setting: LedgerSetting) -> None:
     call = deployed.distributor.build_claim_subtree(words, batch.tree().subtree_proof(2, 0))
     deployed.send(deployed.verifier, call)
     setting.take_in()
-    assert [node.paid_wei for node in setting.book.nodes()] == [TOKEN, 2 * TOKEN, 3 * TOKEN, 4 * TOKEN]
+    assert [setting.book.balances(index).paid_wei for index in setting.nodes] == [
+        TOKEN,
+        2 * TOKEN,
+        3 * TOKEN,
+        4 * TOKEN,
+    ]
     check(setting.book, deployed.w3, deployed.network)
+
+
+def test_a_chain_that_was_started_anew_holds_nothing_up(tmp_path: Path) -> None:
+    """It has no state of the blocks before its start, with which they could be compared one by one."""
+    arguments = ("--state", str(tmp_path / "chain.json"))
+    with Anvil.start(find_anvil(ROOT), arguments=arguments) as first:
+        setting = LedgerSetting(Deployed.on(first), tmp_path)
+        setting.begin()
+        for _ in range(3):
+            fund(setting, TOKEN)
+        head = first.w3.eth.block_number
+    with Anvil.start(find_anvil(ROOT), arguments=arguments) as again:
+        network = setting.deployed.network
+        with pytest.raises(Web3RPCError, match="BlockOutOfRange"):
+            DistributorClient(again.w3, network.distributor).funded_wei(block=head - 1)
+        assert Intake(setting.book, again.w3, network, finality=0).advance().posted == head
+        assert funded(setting) == 103 * TOKEN
+        check(setting.book, again.w3, network)
+    setting.close()
 
 
 def test_a_root_becomes_active_with_time_alone(setting: LedgerSetting) -> None:

@@ -67,11 +67,12 @@ def test_the_demos_way_of_the_money(setting: LedgerSetting, tmp_path: Path) -> N
     proven(setting)
 
     assert [setting.balance_wei(index) for index in (one, two, cheat)] == [5 * TOKEN + 7 * GWEI, 3 * TOKEN, 0]
-    assert [node.paid_wei for node in setting.book.nodes()] == [5 * TOKEN + 7 * GWEI, 3 * TOKEN, 0]
+    assert [setting.book.balances(index).paid_wei for index in setting.nodes] == [5 * TOKEN + 7 * GWEI, 3 * TOKEN, 0]
     job = setting.book.job(setting.job_id)
     assert (job.in_escrow_wei, job.unspent_wei) == (0, 0)
     assert job.refunded_wei == 92 * TOKEN - 7 * GWEI
-    assert deployed.token.balance_wei(deployed.distributor.address) == 0
+    assert deployed.token.balance_wei(deployed.distributor.address) == deployed.distributor.bond_wei()
+    assert len(check(setting.book, None, network).proofs) == 3, "without a chain, all that needs none"
     public = json.loads(export_public(setting.book, tmp_path / "public").read_bytes())
     assert [batch.root for batch in rebuild(public)] == [stored.batch.root for stored in batches_of(setting.book)]
 
@@ -162,6 +163,7 @@ def test_a_difference_between_ledger_and_chain_is_named(setting: LedgerSetting) 
     setting.book.fund_job(setting.job_id, 5, "made up")
     with pytest.raises(RefusedError, match=f"tokens funded for job {setting.job_id}") as caught:
         proven(setting)
+    assert caught.value.exit_code == 1
     assert str(100 * TOKEN + 5) in str(caught.value)
     assert str(100 * TOKEN) in str(caught.value)
 
@@ -169,8 +171,7 @@ def test_a_difference_between_ledger_and_chain_is_named(setting: LedgerSetting) 
 def test_a_foreign_root_is_named(setting: LedgerSetting) -> None:
     deployed = setting.deployed
     setting.begin()
-    call = deployed.distributor.build_post_root(batch=1, root=b"\x01" * 32, total_gwei=0, data_hash=b"\x02" * 32)
-    deployed.send(deployed.poster, call)
+    deployed.post_root(b"\x01" * 32, 0, b"\x02" * 32)
     setting.take_in(pass_window=False)
     with pytest.raises(RefusedError, match="not the ledger's"):
         proven(setting)

@@ -16,8 +16,10 @@ from typing import Any
 
 import httpx
 from processes import ANYNODE, Ended, Processes, free_port
+from web3 import Web3
+from web3.types import RPCEndpoint
 
-from anynode_contracts.networks import Network
+from anynode_contracts.networks import Network, connect
 
 NETWORK = "small"
 OWNER = f"{NETWORK}-owner"
@@ -37,6 +39,8 @@ folder = "{data}"
 [training]
 batch_size = 4
 inner_steps = {inner_steps}
+newcomer_steps = {newcomer_steps}
+segment_steps = {segment_steps}
 rounds = {rounds}
 learning_rate = 0.004
 total_steps = 1000
@@ -44,13 +48,15 @@ refresh_rounds = 2
 evaluation_samples = 32
 [workers]
 min_workers = {workers}
-max_workers = 4
+max_workers = {workers_max}
 round_deadline_s = {round_s}
 exchange_deadline_s = {exchange_s}
 [pay]
 tokens_per_million_samples = "1000"
 budget = "{budget}"
 """
+#: What a sample is paid: 90 % of the price in that file.
+SAMPLE_WEI = 10**15 * 90 // 100
 #: No file of a process can grow over this, once its disk is "full".
 FULL_DISK_BYTES = 4000
 
@@ -75,6 +81,10 @@ class SmallNetwork:
 
     #: Where the verifier's peer listens.
     host = "127.0.0.1"
+    #: How long anything is waited for.
+    wait_limit_s = WAIT_LIMIT_S
+    #: More of what `anynode network init` takes.
+    init_options: tuple[str, ...] = ()
 
     def __init__(self, wares: Wares) -> None:
         # Short on purpose: Unix sockets below it may have 107 bytes.
@@ -93,7 +103,7 @@ class SmallNetwork:
             self.facts = self.processes.run(
                 *("network", "init", NETWORK, "--rpc-url", f"http://127.0.0.1:{self.rpc_port}"),
                 *("--api-url", self.api_url, "--host", self.host, "--port", str(self.peer_port)),
-                *("--window-s", "2", "--held-back-limit", "0.2"),
+                *("--window-s", "2", "--held-back-limit", "0.2", *self.init_options),
             )
         except BaseException as error:
             self.__exit__(type(error), error, None)
@@ -111,6 +121,18 @@ class SmallNetwork:
     def start_chain(self) -> None:
         state = str(self.home / "chain.json")
         self._start_until("chain", "Chain 31337", "chain", "--port", str(self.rpc_port), "--state", state)
+
+    @property
+    def _chain(self) -> Web3:
+        return connect(f"http://127.0.0.1:{self.rpc_port}")
+
+    def mine(self, blocks: int) -> None:
+        """Mine so many blocks at once: nobody has to wait until they come."""
+        self._chain.provider.make_request(RPCEndpoint("anvil_mine"), [hex(blocks)])
+
+    def height(self) -> int:
+        """Of the newest block."""
+        return self._chain.eth.block_number
 
     def start_verifier(self) -> None:
         """Start the verifier, unless it runs."""
@@ -139,7 +161,10 @@ class SmallNetwork:
         *,
         rounds: int = 2,
         inner_steps: int = 10,
+        newcomer_steps: int | None = None,
+        segment_steps: int = 5,
         workers: int = 1,
+        workers_max: int = 4,
         budget: str = "5",
         round_s: int = 300,
         exchange_s: int = 60,
@@ -152,7 +177,10 @@ class SmallNetwork:
                 data=self.wares.data,
                 rounds=rounds,
                 inner_steps=inner_steps,
+                newcomer_steps=newcomer_steps or max(1, inner_steps // 4),
+                segment_steps=segment_steps,
                 workers=workers,
+                workers_max=workers_max,
                 budget=budget,
                 round_s=round_s,
                 exchange_s=exchange_s,
@@ -189,6 +217,16 @@ class SmallNetwork:
         found: dict[str, Any] = self.get("/v1/status")
         return found
 
+    def credited_wei(self) -> dict[tuple[str, int], dict[str, int]]:
+        """What the ledger has given a node for a round, by kind of work."""
+        ledger = self.get("/v1/ledger")
+        node_of = {item["index"]: item["node"] for item in ledger["nodes"]}
+        found: dict[tuple[str, int], dict[str, int]] = {}
+        for item in ledger["credits"]:
+            kinds = found.setdefault((node_of[item["node_index"]], item["round"]), {})
+            kinds[item["kind"]] = kinds.get(item["kind"], 0) + int(item["amount_wei"])
+        return found
+
     def job(self) -> dict[str, Any]:
         """The status of the only job; a verifier that has just started shows it a little later."""
         jobs: list[dict[str, Any]] = self.status()["jobs"]
@@ -197,7 +235,7 @@ class SmallNetwork:
 
     def until(self, what: str, condition: Callable[[], bool], first: str, *others: str) -> None:
         """Wait for ``condition``; the processes named must go on running meanwhile."""
-        end_s = time.monotonic() + WAIT_LIMIT_S
+        end_s = time.monotonic() + self.wait_limit_s
         while not condition():
             for name in (first, *others):
                 assert not self.processes.ends_within(name, PAUSE_S), (

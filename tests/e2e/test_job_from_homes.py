@@ -118,6 +118,7 @@ def world(wares: Wares) -> Iterator[World]:
         job = folder / "job.toml"
         text = JOB.format(
             **{"name": "homes", "model": wares.model, "data": wares.data, "rounds": 500, "inner_steps": 20},
+            **{"newcomer_steps": 5, "segment_steps": 5, "workers_max": 4},
             **{"workers": 3, "round_s": 300, "exchange_s": 60, "budget": "100"},
         )
         job.write_text(text)

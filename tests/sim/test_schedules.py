@@ -6,16 +6,18 @@ A part of them runs every time, 20,000 with ``--deep``. One alone: ``pytest test
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
-import pytest
 from world import RULES, VICES, Role, Weather, World, closes, opens, results
 
-from anynode.rounds.quotas import quota_max
-from anynode.rounds.records import Close, Open, Seal, Verdict
+from anynode.rounds.course import Close, Open, Seal
+from anynode.rounds.judgements import Verdict
+from anynode.rounds.quotas import TRIED_AGAIN_ROUNDS, quota_max
+from anynode.rounds.reductions import rejected_reducers
 
-SCHEDULES, SCHEDULES_DEEP = 1_500, 20_000
-BLOCK = 50
+FALSE_REDUCERS = ("omits", "adds wrongly", "doubles")
+SCHEDULES, SCHEDULES_DEEP = 500, 20_000
 LIMIT_S = 3_000.0
 ROUNDS = 3
 
@@ -49,6 +51,7 @@ def cast(seed: int) -> list[Role]:
         for _ in range(dice.randint(0, 4))
     ]
     roles += [Role(cheats=True)] * dice.choice((0, 0, 1))
+    roles += [Role(unclear=True)] * dice.choice((0, 0, 0, 1))
     roles += [Role(vice=dice.choice(VICES)) for _ in range(dice.choice((0, 0, 1, 2)))]
     return roles
 
@@ -71,6 +74,7 @@ def check(world: World) -> None:
         assert {close.state_root} == world.applied[close.round], f"the record names another state{again}"
         assert not honest & set(close.forks), f"an honest report counts as a fork{again}"
     assert not world.faults, f"{world.faults}{again}"
+    assert not world.left_out, f"an honest coordinator left somebody out{again}"
     check_samples(world, again)
     check_quotas(world, again)
     check_credits(world, again)
@@ -99,7 +103,8 @@ def check_quotas(world: World, again: str) -> None:
     opened = opens(world)
     for body in opened.values():
         for place in body.members:
-            assert 1 <= place.quota_steps <= quota_max(body.inner_steps), f"a quota is out of bounds{again}"
+            most = quota_max(body.inner_steps * world.rules.parts)
+            assert 1 <= place.quota_steps <= most, f"a quota is out of bounds{again}"
     for record in world.records:
         if isinstance(record.body, Seal):
             places = opened[record.body.round].members
@@ -125,6 +130,18 @@ def check_cheats(world: World, again: str) -> None:
         nodes = {places[slot].node for entry in result.chunks for slot in entry.senders}
         assert not nodes & cheats, f"an unproven cheat's update had weight{again}"
         assert all(places[entry.reducer].reduces for entry in result.chunks), f"a client-only member reduced{again}"
+    verdicts = [record.body for record in world.records if isinstance(record.body, Verdict)]
+    rejected = {item.node for verdict in verdicts for item in verdict.judged if item.rejected}
+    blamed = {node for verdict in verdicts for node in rejected_reducers(verdict)}
+    liars = {peer.name for peer in world.members if peer.role.vice in FALSE_REDUCERS}
+    assert blamed <= liars, f"an honest reducer was rejected{again}"
+    left_out = {peer.name for peer in world.members if peer.role.vice == "omits"} & blamed
+    assert not left_out or any(verdict.claims for verdict in verdicts), f"who left out a sender adds rightly{again}"
+    assert rejected <= cheats | blamed, f"honest work was rejected{again}"
+
+
+def verdicts(world: World) -> list[Verdict]:
+    return [record.body for record in world.records if isinstance(record.body, Verdict)]
 
 
 def check_time(world: World, again: str) -> None:
@@ -142,18 +159,8 @@ def check_time(world: World, again: str) -> None:
             assert took <= longest, f"round {record.body.round} took {took:.0f} s{again}"
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "first_seed" in metafunc.fixturenames:
-        deep = metafunc.config.getoption("--deep", default=False)
-        metafunc.parametrize("first_seed", range(0, SCHEDULES_DEEP if deep else SCHEDULES, BLOCK))
-
-
-def test_schedules(first_seed: int, only_seed: int | None) -> None:
-    if only_seed is not None:
-        if first_seed == 0:
-            run_schedule(only_seed)
-        return
-    for seed in range(first_seed, first_seed + BLOCK):
+def test_schedules(seeds: Sequence[int]) -> None:
+    for seed in seeds:
         run_schedule(seed)
 
 
@@ -166,6 +173,9 @@ def test_schedules_reach_what_they_claim() -> None:
     )
     assert any(world.coordinator_was_down for world in worlds), "the coordinator never crashed"
     assert any(world.witnessed for world in worlds), "no witness ever handed anything on"
+    claims = [body for world in worlds for body in verdicts(world) if body.claims]
+    assert any(body.reductions for body in claims), "no omitted sender ever proved that it had delivered"
+    assert any(body.reductions for world in worlds for body in verdicts(world) if not body.claims), "no wrong sum"
     assert {peer.role.vice for world in worlds for peer in world.members} >= set(VICES)
     assert any(peer.left for world in worlds for peer in world.members), "nobody ever left"
 
@@ -207,6 +217,37 @@ def test_a_member_ten_times_slower_holds_nobody_up_and_earns_its_share() -> None
             assert quotas[-1][3] <= 4, quotas
             assert min(quotas[-1][:3]) >= 10, quotas
     assert durations[1] <= 1.3 * durations[0], "the others do not wait for it"
+
+
+GRADIENTS = replace(RULES, rounds=8, inner_steps_min=1, inner_steps_max=1, publishes_moments=False, members_min=4)
+
+
+def test_in_gradient_mode_a_slow_members_share_is_a_part_of_a_batch() -> None:
+    """A batch is 16 shares of half a second; the slow one takes five seconds for each."""
+    rules = replace(GRADIENTS, parts=16, newcomer_steps=16, work_s=120, alive_s=120.0)
+    worlds = [World(5, [Role(), Role(), Role(), Role(slow=slow)], Weather(), rules) for slow in (1.0, 10.0)]
+    for world in worlds:
+        world.run(LIMIT_S)
+        check(world)
+    assert length_s(worlds[1], 3) <= 1.3 * length_s(worlds[0], 3), "the others do not wait for it"
+    name = worlds[1].members[-1].name
+    for body in list(opens(worlds[1]).values())[1:]:
+        (place,) = [place for place in body.members if place.node == name]
+        included = {slot for entry in results(worlds[1])[body.round].chunks for slot in entry.senders}
+        assert 1 <= place.quota_steps <= 4 and place.slot in included, f"round {body.round}"
+
+
+def test_who_is_too_slow_for_one_share_waits_outside_and_is_tried_again() -> None:
+    """A batch is one share, and takes the slow one a hundred times as long as the others."""
+    rules = replace(GRADIENTS, rounds=TRIED_AGAIN_ROUNDS + 4, newcomer_steps=1, work_s=120, alive_s=120.0)
+    world = World(5, [Role(), Role(), Role(), Role(slow=100.0)], Weather(), rules)
+    world.run(LIMIT_S)
+    check(world)
+    name = world.members[-1].name
+    places = [number for number, body in opens(world).items() if name in {place.node for place in body.members}]
+    *shown, last, again = places
+    assert len(shown) <= 1 and again == last + TRIED_AGAIN_ROUNDS, "its first rounds show how slow it is"
+    assert [result.round for result in results(world) if not result.chunks] == []
 
 
 def length_s(world: World, first_round: int) -> float:

@@ -14,8 +14,11 @@ from typing import Any
 
 from blake3 import blake3
 
-from anynode.rounds import coordinator, effects, member, messages
-from anynode.rounds.records import Close, Finish, Open, Record, Result
+from anynode.rounds import coordinator, effects, events, member, messages
+from anynode.rounds.course import Close, Finish, Open, Result
+from anynode.rounds.judgements import Redone, ReductionJudged
+from anynode.rounds.promises import Promises
+from anynode.rounds.records import Record
 
 COORDINATOR = "coordinator"
 JOB = "a" * 64
@@ -24,9 +27,10 @@ START_ROOT = "0" * 63 + "1"
 STEP_S = (0.2, 0.6)
 """How long an inner step takes a member: drawn once for each."""
 
-VICES = ("omits", "doubles", "withholds", "keeps silent", "rubbish", "wrong root", "replays")
-"""What a Byzantine member does beside its work: leaves out senders as a reducer; signs two results; hands its chunks to
-some only; gives no receipts; sends nonsense with huge numbers; reports another state; sends old messages again.
+VICES = ("omits", "adds wrongly", "doubles", "withholds", "keeps silent", "rubbish", "wrong root", "replays")
+"""What a Byzantine member does beside its work: leaves out senders as a reducer; signs other averages; signs two
+results; hands its chunks to some only; gives no receipts; sends nonsense with huge numbers; reports another state;
+sends old messages again.
 """
 
 
@@ -49,14 +53,19 @@ class Weather:
 
 @dataclass(frozen=True)
 class Role:
-    """What a member is like. ``slow``: how many times longer its steps take."""
+    """What a member is like. ``slow``: how many times longer its steps take. ``unclear``: no audit can decide on its
+    work. ``auditor``: how it does audit tasks, empty if it takes none: "honest"; "copies" what was committed to;
+    "vouches" for cheats only; "accuses"; "silent".
+    """
 
     cheats: bool = False
+    unclear: bool = False
     slow: float = 1.0
     reduces: bool = True
     comes_at_s: float = 0.0
     leaves_at_s: float | None = None
     vice: str = ""
+    auditor: str = ""
 
     @property
     def honest(self) -> bool:
@@ -65,6 +74,11 @@ class Role:
 
 def digest(*parts: object) -> str:
     return blake3(repr(parts).encode()).hexdigest()
+
+
+def average(chunk: int, updates: Sequence[str]) -> str:
+    """The hash of an honest average."""
+    return digest("reduced", chunk, list(updates))
 
 
 @dataclass
@@ -81,6 +95,7 @@ class Peer:
     step_s: float = 0.5
     disk: tuple[int, str] = (-1, "")
     said: list[Any] = field(default_factory=list)
+    promises: dict[int, Promises] = field(default_factory=dict)
 
     @property
     def cheats(self) -> bool:
@@ -103,6 +118,7 @@ RULES = coordinator.Rules(
     work_s=20,
     exchange_s=10,
     alive_s=6.0,
+    sealer=f"0x{900:040d}",
 )
 
 
@@ -118,7 +134,9 @@ class World:
         names: Sequence[str] = (),
     ) -> None:
         self.random = random.Random(seed)
-        self.seed, self.weather, self.rules = seed, weather, rules
+        self.seed, self.weather = seed, weather
+        self.rules = replace(rules, sign_nothing=self.sign_nothing)
+        self.receipted: dict[tuple[int, int], messages.Commitment] = {}
         self.now = 0.0
         self.counter = itertools.count()
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -126,8 +144,11 @@ class World:
         self.recorded_at: list[float] = []
         self.applied: dict[int, set[str]] = {}
         self.faults: list[str] = []
+        self.left_out: list[messages.Receipt] = []
         self.coordinator_was_down = False
         self.witnessed = 0
+        self.replay_steps_per_s = 0.0
+        self.staked: tuple[str, ...] = ()
         self.caller = ""
         self.peers = {COORDINATOR: Peer(COORDINATOR, coordinator.State(self.rules))}
         for number, role in enumerate(roles):
@@ -185,14 +206,14 @@ class World:
     def _tick(self, peer: Peer, life: int) -> None:
         if peer.life == life:
             if peer.up:
-                self._feed(peer, messages.Tick())
+                self._feed(peer, events.Tick())
                 self._misbehave(peer)
             self._at(1.0, lambda: self._tick(peer, life))
 
     # ------------------------------------------------------------ processes and the network between them
 
     def _fresh(self, name: str, role: Role, disk: tuple[int, str]) -> member.State:
-        me = member.Self(self.rules.job, name, PEER_ID, "class", "1", role.reduces)
+        me = member.Self(self.rules.job, name, PEER_ID, "class", "1", role.reduces, bool(role.auditor))
         return member.State(me, held_round=disk[0], held_root=disk[1])
 
     def _running(self) -> list[Peer]:
@@ -222,12 +243,15 @@ class World:
         if peer.life != life or peer.left:
             return
         if peer.name == COORDINATOR:
-            peer.state = coordinator.restore(self.rules, self.records, self.now)
+            restored = coordinator.restore(self.rules, self.records, self.now)
+            kept = [item for (round_, _), item in self.receipted.items() if round_ == restored.round]
+            peer.state = coordinator.recall(restored, kept, self.now)
         else:
             # It has kept the records that it knew, and the state that it had saved.
             assert isinstance(peer.state, member.State)
-            kept = self.records[: peer.state.height]
-            peer.state = member.restore(self._fresh(peer.name, peer.role, peer.disk), kept, self.now)
+            known = self.records[: peer.state.height]
+            fresh = self._fresh(peer.name, peer.role, peer.disk)
+            peer.state = member.restore(fresh, known, self.now, peer.promises)
         peer.up = True
         self._tick(peer, life)
 
@@ -274,6 +298,8 @@ class World:
         peer = self.peers[to]
         if isinstance(message, messages.Delivery) and not self._is_genuine(peer, message):
             return
+        if isinstance(message, messages.DeliveryReceipt):
+            self._note_held(peer, message)
         self.caller = sender
         self._feed(peer, message)
 
@@ -301,59 +327,132 @@ class World:
             case effects.Send():
                 self._say(peer, effect.message)
             case effects.Answer():
-                self._send(COORDINATOR, effect.node, effect.message)
+                self._answer(peer, effect)
             case effects.Append():
                 self._append(effect.record)
             case effects.SendRecords():
-                self._send(COORDINATOR, effect.node, messages.RecordsArrived(tuple(self.records[effect.height :])))
+                self._send(COORDINATOR, effect.node, events.RecordsArrived(tuple(self.records[effect.height :])))
             case effects.GetBeacon():
-                self._later(peer, delay_s, messages.Beacon(effect.round, digest("block", self.now), 7))
+                self._later(peer, delay_s, events.Beacon(effect.round, digest("block", self.now), 7, self.staked))
+            case effects.GetRates():
+                rates = tuple(self.random.choice((20_000, 300_000)) for _ in effect.open.members)
+                self._later(peer, delay_s, events.AuditRates(effect.open.round, rates))
             case effects.StartWork():
                 self._work(peer, effect)
             case effects.Deliver():
                 self._deliver(peer, effect)
             case effects.Acknowledge():
-                self._acknowledge(peer, effect.delivery)
+                self._acknowledge(peer, effect.delivery, effect.late)
             case effects.Reduce():
+                self._note_fixed(peer, effect)
                 updates = [c.update_root for c in effect.seal.commitments if c.slot in effect.senders]
-                result = digest("reduced", effect.chunk, updates)
-                self._later(peer, delay_s, messages.Reduced(effect.open.round, effect.chunk, effect.senders, result))
+                result = average(effect.chunk, updates)
+                self._later(peer, delay_s, events.Reduced(effect.open.round, effect.chunk, effect.senders, result))
             case effects.FetchResult():
                 self._fetch_result(peer, effect, delay_s)
             case effects.Apply():
                 self._apply_result(peer, effect, delay_s)
             case effects.FetchState():
-                fetched = messages.StateFetched(effect.state_round, effect.state_root)
+                fetched = events.StateFetched(effect.state_round, effect.state_root)
                 self._hold(peer, delay_s * 3, f"state {effect.state_round}", fetched, effect.state_root)
             case effects.Replay():
-                honest = not self.peers[effect.open.members[effect.slot].node].cheats
-                words = "equal" if honest else "differs in segment 0"
-                self._later(peer, delay_s, messages.Replayed(effect.open.round, effect.slot, honest, words))
+                self._later(peer, delay_s, self._replay(effect))
+            case effects.AskAuditor():
+                self._later(peer, delay_s * 3, self._ask(effect))
+            case effects.Recompute():
+                self._later(peer, delay_s, self._recompute(effect))
             case effects.DrawAudits():
                 self._later(peer, delay_s * 3, self._draw(effect))
+            case effects.AverageAgain():
+                self._later(peer, delay_s, self._average_again(effect))
             case effects.Fault():
                 if peer.role.honest:
                     self.faults.append(effect.sentence)
+            case effects.KeepEvidence():
+                self.left_out.append(effect.receipt)
             case effects.StopWork():
                 pass
+
+    def _answer(self, peer: Peer, effect: effects.Answer) -> None:
+        """A receipt is on the coordinator's disk before it is sent."""
+        if isinstance(effect.message, messages.Receipt):
+            assert isinstance(peer.state, coordinator.State)
+            place = (effect.message.round, effect.message.slot)
+            held = self.receipted.setdefault(place, peer.state.commitments[effect.message.slot])
+            assert held == peer.state.commitments[effect.message.slot], "one receipt for each slot"
+        self._send(COORDINATOR, effect.node, effect.message)
+
+    def sign_nothing(self, round_: int, slots: tuple[int, ...]) -> tuple[str, ...]:
+        """The coordinator's word on the slots that it seals nothing of."""
+        assert all((round_, slot) not in self.receipted for slot in slots), "an honest coordinator keeps its word"
+        return ("",) * len(slots)
 
     def _append(self, record: Record) -> None:
         self.records.append(record)
         self.recorded_at.append(self.now)
         for peer in self.members:
             if peer.role.reduces:  # nobody can reach the others: they ask
-                self._send(COORDINATOR, peer.name, messages.RecordsArrived((record,)))
+                self._send(COORDINATOR, peer.name, events.RecordsArrived((record,)))
 
-    def _draw(self, effect: effects.DrawAudits) -> messages.Drawn:
+    def _replay(self, effect: effects.Replay) -> events.Replayed:
+        role = self.peers[effect.open.members[effect.slot].node].role
+        if role.unclear:
+            return events.Replayed(effect.open.round, effect.slot, "void", "tolerant", "nobody here has its class")
+        if role.cheats:
+            round_, slot, proof = effect.open.round, effect.slot, digest("proof", effect.open.round, effect.slot)
+            return events.Replayed(round_, slot, "rejected", "exact", "differs", effect.again, proof=proof)
+        speed = self.replay_steps_per_s
+        return events.Replayed(effect.open.round, effect.slot, "accepted", "exact", "equal", effect.again, speed)
+
+    def _ask(self, effect: effects.AskAuditor) -> events.Answered:
+        """What an auditor of that kind answers. A friend has what the worker has committed to, but not its states."""
+        round_, plan = effect.open.round, effect.plan
+        auditor = self.peers[effect.open.members[plan.auditor].node]
+        kind = auditor.role.auditor
+        work = next(item for item in effect.seal.commitments if item.slot == plan.slot)
+        if kind == "silent" or not auditor.up:
+            return events.Answered(round_, plan.slot, None, reason="no answer")
+        redone = self._truth(effect)
+        if kind == "accuses":
+            redone = replace(redone, trace_root=digest("accused", plan.key))
+        if kind == "copies" or (kind == "vouches" and self.peers[work.node].cheats):
+            redone = Redone(work.update_root, work.trace_root, digest("made up", plan.key))
+        return events.Answered(round_, plan.slot, redone, self.sign_answer(auditor.name, effect, redone))
+
+    def sign_answer(self, name: str, effect: effects.AskAuditor, redone: Redone) -> str:
+        """The signature of ``name`` under its answer. Here nothing is signed."""
+        return ""
+
+    def _truth(self, effect: effects.AskAuditor | effects.Recompute) -> Redone:
+        plan = effect.plan
+        root = digest("update", effect.open.state_root, plan.slot, plan.steps, False)
+        return Redone(root, digest("trace", root), digest("proof", root, plan.key))
+
+    def _recompute(self, effect: effects.Recompute) -> events.Recomputed:
+        return events.Recomputed(effect.open.round, effect.plan.slot, effect.again, self._truth(effect))
+
+    def _draw(self, effect: effects.DrawAudits) -> events.Drawn:
         drawn = tuple(slot for slot in effect.candidates if self.random.random() < 0.3)
-        return messages.Drawn(effect.open.round, "d" * 64, "0x", drawn)
+        secret = coordinator.audit_secret(self.rules, effect.open.round)
+        chunks = tuple(entry.chunk for entry in effect.result.chunks if self.random.random() < 0.5)
+        return events.Drawn(effect.open.round, secret, "0x", drawn, chunks)
+
+    def _average_again(self, effect: effects.AverageAgain) -> events.AveragedAgain:
+        roots = {item.slot: item.update_root for item in effect.seal.commitments}
+        members, found = effect.open.members, []
+        for entry in effect.result.chunks:
+            right = average(entry.chunk, [roots[slot] for slot in entry.senders])
+            if entry.chunk in effect.chunks and entry.result != right:
+                node = members[entry.reducer].node
+                found.append(ReductionJudged(entry.chunk, entry.reducer, node, "rejected", "another average"))
+        return events.AveragedAgain(effect.open.round, tuple(found))
 
     def _work(self, peer: Peer, effect: effects.StartWork) -> None:
         """A prefix of the quota when time is short."""
         quota = effect.open.members[effect.slot].quota_steps
         steps = max(1, min(quota, int(effect.time_limit_s / peer.step_s)))
         root = digest("update", effect.open.state_root, effect.slot, steps, peer.cheats)
-        work = messages.WorkDone(
+        work = events.WorkDone(
             round=effect.open.round,
             state_root=effect.open.state_root,
             steps=steps,
@@ -362,7 +461,7 @@ class World:
             update_root=root,
             trace_root=digest("trace", root),
         )
-        failed = messages.Failed(f"work {work.round}")
+        failed = events.Failed(f"work {work.round}")
         self._later(peer, steps * peer.step_s, failed if self._fails() else work)
 
     def _deliver(self, peer: Peer, effect: effects.Deliver) -> None:
@@ -381,29 +480,42 @@ class World:
             self._send(peer.name, to.node, header)
         self.witnessed += effect.slot != state.slot
         # The shell's call times out when no receipt comes back; the core then asks again.
-        self._later(peer, 2.0, messages.Failed(member.delivery_key(effect)))
+        self._later(peer, 2.0, events.Failed(member.delivery_key(effect)))
 
-    def _acknowledge(self, peer: Peer, delivery: messages.Delivery) -> None:
+    def _acknowledge(self, peer: Peer, delivery: messages.Delivery, late: tuple[int, ...]) -> None:
         d = delivery
-        receipt = messages.DeliveryReceipt(
-            "delivery_receipt", peer.name, d.round, d.attempt, d.slot, d.reducer, d.chunks, d.payloads
-        )
+        receipt = replace(d.receipt(peer.name), late=late)
         if peer.role.vice == "keeps silent" and d.node != peer.name:
             return
-        self._send(peer.name, self.caller, receipt)
+        known = peer.promises.get(d.round, Promises())
+        taken = {chunk: known.given.get(chunk, frozenset()) | {d.slot} for chunk in d.chunks if chunk not in late}
+        peer.promises[d.round] = replace(known, given={**known.given, **taken})
+        self._send(peer.name, self.caller, self.sign(peer.name, receipt))
+
+    def _note_fixed(self, peer: Peer, effect: effects.Reduce) -> None:
+        known = peer.promises.get(effect.open.round, Promises())
+        of_attempt = {**known.fixed.get(effect.assign.attempt, {}), effect.chunk: effect.senders}
+        promised = replace(known, fixed={**known.fixed, effect.assign.attempt: of_attempt})
+        peer.promises[effect.open.round] = promised
+
+    def _note_held(self, peer: Peer, receipt: messages.DeliveryReceipt) -> None:
+        state = peer.state
+        if isinstance(state, member.State) and state.slot == receipt.slot and peer.up:
+            known = peer.promises.get(receipt.round, Promises())
+            peer.promises[receipt.round] = replace(known, held=(*known.held, receipt))
 
     def _fetch_result(self, peer: Peer, effect: effects.FetchResult, delay_s: float) -> None:
         done = effect.done
         if self._fails() or not self.peers[done.node].up or self._apart(peer.name, done.node):
-            self._later(peer, delay_s, messages.Failed(coordinator.fetch_key(done)))
+            self._later(peer, delay_s, events.Failed(coordinator.fetch_key(done)))
         else:
-            self._later(peer, delay_s, messages.ResultFetched(done))
+            self._later(peer, delay_s, events.ResultFetched(done))
 
     def _apply_result(self, peer: Peer, effect: effects.Apply, delay_s: float) -> None:
         result = effect.result
         hashes = [entry.result for entry in result.chunks]
         root = digest(effect.open.state_root, result.round, hashes, result.steps, result.cursor, result.returned)
-        applied = messages.Applied(result.round, root)
+        applied = events.Applied(result.round, root)
         self._hold(peer, delay_s, f"apply {result.round}", applied, root)
 
     def _hold(self, peer: Peer, delay_s: float, key: str, message: object, root: str) -> None:
@@ -412,15 +524,15 @@ class World:
         def land() -> None:
             if peer.life != life:
                 return
-            round_ = message.round + 1 if isinstance(message, messages.Applied) else message.state_round  # type: ignore[attr-defined]
-            if isinstance(message, messages.Applied):
+            round_ = message.round + 1 if isinstance(message, events.Applied) else message.state_round  # type: ignore[attr-defined]
+            if isinstance(message, events.Applied):
                 self.applied.setdefault(message.round, set()).add(root)
             if round_ > peer.disk[0]:
                 peer.disk = (round_, root)
             self._feed(peer, message)
 
         if self._fails() or self._apart(peer.name, COORDINATOR):
-            self._later(peer, delay_s, messages.Failed(key))
+            self._later(peer, delay_s, events.Failed(key))
         else:
             self._at(delay_s, land)
 
@@ -430,10 +542,9 @@ class World:
         """Send to the coordinator what the core says, or what a liar makes of it."""
         vice = peer.role.vice
         if vice == "omits" and isinstance(message, messages.ChunkDone):
-            averages = tuple(
-                replace(item, senders=item.senders[1:] or item.senders, result=digest(item.result, "without"))
-                for item in message.averages
-            )
+            message = replace(message, averages=tuple(self._without_one(peer, item) for item in message.averages))
+        if vice == "adds wrongly" and isinstance(message, messages.ChunkDone):
+            averages = tuple(replace(item, result=digest(item.result, "wrong")) for item in message.averages)
             message = replace(message, averages=averages)
         if vice == "wrong root" and isinstance(message, messages.StateReport):
             message = replace(message, state_root=digest("another"))
@@ -443,6 +554,18 @@ class World:
         if vice == "doubles" and isinstance(message, messages.ChunkDone):
             averages = tuple(replace(item, result=digest(item.result, "other")) for item in message.averages)
             self._send(peer.name, COORDINATOR, self.sign(peer.name, replace(message, averages=averages)))
+
+    def _without_one(self, peer: Peer, item: messages.Average) -> messages.Average:
+        """The right average of all senders but one."""
+        state = peer.state
+        assert isinstance(state, member.State)
+        senders = tuple(slot for slot in item.senders if slot != self._left_out(state, item.senders))
+        roots = {entry.slot: entry.update_root for entry in state.seal.commitments} if state.seal else {}
+        return replace(item, senders=senders, result=average(item.chunk, [roots[slot] for slot in senders]))
+
+    def _left_out(self, state: member.State, senders: Sequence[int]) -> int:
+        """The first sender that is another than the reducer itself; -1 if there is none."""
+        return next((slot for slot in senders if slot != state.slot), -1)
 
     def _misbehave(self, peer: Peer) -> None:
         state = peer.state
@@ -471,7 +594,7 @@ class World:
                 "chunk_done", peer.name, round_, 1000, slot, (messages.Average(1 << 20, (100_000,), "d" * 64),)
             ),
             messages.DeliveryReceipt(
-                "delivery_receipt", peer.name, round_, 0, slot, 100_000, (0, 1 << 20), ("c" * 64, "b" * 64)
+                "delivery_receipt", peer.name, round_, 0, slot, 100_000, (0, 1 << 20), ("c" * 64, "b" * 64), ()
             ),
             messages.Sync("sync", peer.name, 2**48, 2**48),
         ]

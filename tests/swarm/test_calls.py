@@ -262,3 +262,7 @@ async def test_the_end_of_the_own_daemon_is_told(start_peer: StartPeer, tmp_path
     await peer.wait_ended()
     with pytest.raises(UnreachableError, match="this node's libp2p daemon has ended; start the node again"):
         await peer.call(other.peer_id, "any", b"")
+    with pytest.raises(UnreachableError, match="this node's libp2p daemon has ended; start the node again"):
+        await peer.connected_peers()
+    with pytest.raises(UnreachableError, match="this node's libp2p daemon has ended; start the node again"):
+        await peer.way_in()

@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     help="Whose signatures count. Default: the network file in FOLDER, which is then trusted.",
 )
 @click.option("--round", "round_", type=click.IntRange(min=0), help="Replay this round. Default: a random one.")
+@click.option(
+    "--receipt",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Look only at this receipt, which a member keeps when a seal leaves its work out.",
+)
 @reports
-def audit(output: Output, *, folder: Path, network: str | None, round_: int | None) -> None:
+def audit(output: Output, *, folder: Path, network: str | None, round_: int | None, receipt: Path | None) -> None:
     """Check a job that `anynode result` has fetched, from its public records alone.
 
     Every signature, deal and state root is checked, one round is trained and averaged again bit for bit, and every
@@ -47,6 +52,16 @@ def audit(output: Output, *, folder: Path, network: str | None, round_: int | No
         raise UserError(f"there is no folder {folder}; fetch one with `anynode result {folder}`")
     known = load_network(network) if network is not None else Network.load(public.network_path)
 
+    if receipt is not None:
+        from anynode_verifier.auditing import check_receipt
+
+        signer, number = check_receipt(public, known, receipt)
+        output.say(
+            f"The receipt holds: verifier {signer} had a commitment of round {number} and left it out of the seal"
+        )
+        output.result({"signer": signer, "round": number})
+        return
+
     def choose(candidates: list[int]) -> int:
         return round_ if round_ is not None else random.SystemRandom().choice(candidates)
 
@@ -60,6 +75,10 @@ def audit(output: Output, *, folder: Path, network: str | None, round_: int | No
         raise UserError("the audit was stopped before it was complete; run it again")
     report = reports_made[0]
     accepted, confirmed = len(report.replayed_slots), report.rejections_confirmed
+    for number in report.secrets_withheld:
+        output.say(f"round {number}: its audit secret was withheld, which is evidence against who sealed it")
+    for number, doubt in report.blocks_doubted:
+        output.say(f"round {number}: {doubt}; that is a reorganisation of the chain, or evidence against who signed it")
     output.say(f"Round {report.replayed_round} was done again: {accepted} accepted, {confirmed} rightly rejected.")
     output.say(f"The audit holds: {report.rounds} rounds, state {report.state_root[:16]}…, {len(report.roots)} roots.")
     output.result(asdict(report) | {"audit_ok": True})

@@ -10,32 +10,44 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
+from anynode.rounds.certificates import Verifiers
 from anynode.rounds.chain import verify
+from anynode.rounds.corrections import History
+from anynode.rounds.left_out import EVIDENCE_BYTES_MAX, LeftOut
 from anynode.rounds.public import PublicFolder
-from anynode.training.messages import ReduceInput, ReduceSpec
-from anynode.training.process import Trainer
-from anynode.worker.orders import apply_order, work_order
+from anynode.rounds.records import Record
+from anynode.training.keeper import TrainerKeeper
+from anynode.training.messages import Limits
+from anynode.training.process import Trainer, TrainerSettings
 from anynode_contracts.canonical import parse_json
 from anynode_contracts.errors import RefusedError, UserError
-from anynode_contracts.networks import Network
+from anynode_contracts.networks import Network, check_chain, connect
 from anynode_contracts.signing import SigningDomain
 from anynode_ledger.batch import Batch
 from anynode_ledger.public import PublicLedger
 from anynode_ledger.rebuild import rebuild
-from anynode_verifier.credits import judged_rounds, round_credits
-from anynode_verifier.lineage import Lineage, Round, follow
+from anynode_verifier.auditors import Auditors
+from anynode_verifier.block_checks import BlocksSeen, look_up
+from anynode_verifier.blocks import Blocks
+from anynode_verifier.credit_checks import check_credits
+from anynode_verifier.credits import judged_rounds, ruled_rounds
+from anynode_verifier.lineage import follow
+from anynode_verifier.rates import check_rates
+from anynode_verifier.rework import Rework, Say, to_repeat, withheld
 
 LEDGER_BYTES_MAX = 1 << 30
-Say = Callable[[str], None]
 Choose = Callable[[list[int]], int]
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What was checked. ``replayed_round`` was trained and averaged again; ``roots`` are the rebuilt reward roots."""
+    """What was checked. Of ``replayed_round`` the ``replayed_slots`` were trained again, each in its own hardware class
+    as far as this machine makes it; ``roots`` are the rebuilt reward roots, ``blocks_doubted`` the rounds whose blocks
+    are not the chain's, with why.
+    """
 
     job_id: str
     records: int
@@ -44,6 +56,9 @@ class AuditReport:
     replayed_round: int
     replayed_slots: tuple[int, ...]
     rejections_confirmed: int
+    audited: int
+    secrets_withheld: tuple[int, ...]
+    blocks_doubted: tuple[tuple[int, str], ...]
     roots: tuple[str, ...]
 
 
@@ -51,78 +66,78 @@ async def audit(folder: PublicFolder, network: Network, choose: Choose, say: Say
     """Audit a folder; ``choose`` picks the round to replay. Raises ``RefusedError`` naming the first difference."""
     job, signed = folder.job(), folder.records()
     domain = SigningDomain(network.chain_id, network.registry)
-    await asyncio.to_thread(verify, signed, job.job_id, domain, network.verifiers)
-    lineage = await asyncio.to_thread(follow, [item.record for item in signed], job, domain)
+    await asyncio.to_thread(verify, signed, job.job_id, domain, Verifiers.of(network))
+    records = [item.record for item in signed]
+    lineage = await asyncio.to_thread(follow, records, job, domain)
+    history = History.of(records)
     say(f"{len(signed)} records: signatures, deals, books and verdicts fit")
-    candidates = [index for index, round_ in enumerate(lineage.rounds) if round_.result.chunks]
+    rates = check_rates(records, job, network.held_back_limit_wei)
+    drawn = sum(item.audited for verdict in lineage.verdicts.values() for item in verdict.judged)
+    say(f"{drawn} of {len(rates)} commitments were audited: those that the draws name, at rates that stakes ask for")
+    blocks = await _look_up_blocks(records, network, say)
+    candidates = [number for number, round_ in lineage.rounds.items() if round_.result.chunks]
     if not candidates:
         raise RefusedError("no round has a result, so there is nothing to replay; audit the job when it has trained")
     chosen = choose(candidates)
     if chosen not in candidates:
         raise UserError(f"round {chosen} has no result to replay; choose one of {candidates[0]} to {candidates[-1]}")
     async with await Trainer.start(folder.store.folder, folder.files) as trainer:
-        await _replay_lineage(trainer, lineage, say)
-        confirmed = await _replay_round(trainer, job, lineage.rounds[chosen], folder.store, say)
+        classes = Auditors(trainer.hardware_class, Limits(), lambda limits: _keeper(folder, limits))
+        rework = Rework(trainer, classes, job, lineage, folder.store, say)
+        try:
+            await rework.lineage_again(records)
+            await rework.excised_again(history)
+            expected = to_repeat(lineage.rounds[chosen], lineage.verdicts.get(chosen))
+            rulings = [item.ruling for item in ruled_rounds(records)]
+            expected |= {item.slot: "accepted" for item in rulings if item.granted and item.round == chosen}
+            replayed, confirmed = await rework.round_again(history.rounds[chosen], expected)
+        finally:
+            await classes.close()
     batches = await asyncio.to_thread(_audit_ledger, folder, job, network, say)
     return AuditReport(
         job_id=job.job_id,
         records=len(signed),
         rounds=len(lineage.rounds),
-        state_root=lineage.rounds[-1].close.state_root,
+        state_root=history.places[history.number].state_root,
         replayed_round=chosen,
-        replayed_slots=tuple(lineage.rounds[chosen].assign.accepted),
+        replayed_slots=replayed,
         rejections_confirmed=confirmed,
+        audited=drawn,
+        blocks_doubted=tuple(blocks.doubts.items()),
+        secrets_withheld=withheld(lineage),
         roots=tuple(batch.root for batch in batches),
     )
 
 
-async def _replay_lineage(trainer: Trainer, lineage: Lineage, say: Say) -> None:
-    """From the job's own weights through every averaged update: each state has the root that the record names."""
-    root = await trainer.initial_state()
-    if root != lineage.start_root:
-        raise RefusedError("the job's weights do not give the state that the record chain begins with")
-    for round_ in lineage.rounds:
-        root = await trainer.apply(apply_order(round_.open, round_.result))
-        if root != round_.close.state_root:
-            raise RefusedError(
-                f"round {round_.open.round}: its averaged update gives state {root[:16]}… and the record names "
-                f"{round_.close.state_root[:16]}…"
-            )
-    say(f"{len(lineage.rounds)} rounds applied again: every state root fits")
+def check_receipt(folder: PublicFolder, network: Network, path: Path) -> tuple[str, int]:
+    """The verifier that a kept receipt is evidence against, and the round. Raises ``RefusedError`` where it is against
+    nobody, ``UserError`` where the file is no such receipt.
+    """
+    job, signed = folder.job(), folder.records()
+    domain = SigningDomain(network.chain_id, network.registry)
+    verify(signed, job.job_id, domain, Verifiers.of(network))
+    with path.open("rb") as file:
+        evidence = LeftOut.parse(file.read(EVIDENCE_BYTES_MAX + 1))
+    records = [item.record for item in signed]
+    return evidence.proof(job.job_id, records, network.verifiers, domain).signer, evidence.receipt.round
 
 
-async def _replay_round(trainer: Trainer, job: Job, round_: Round, store: BlobStore, say: Say) -> int:
-    """Train every commitment of a round again and average them again; gives how many rejections were confirmed."""
-    number = round_.open.round
-    sealed = {item.slot: item for item in round_.seal.commitments}
-    payloads: dict[int, tuple[str, ...]] = {}
-    for slot in round_.assign.accepted:
-        work = await trainer.work(work_order(job, round_.open, slot, sealed[slot].steps, sealed[slot].micro_batch))
-        if (work.update_root, work.trace_root) != (sealed[slot].update_root, sealed[slot].trace_root):
-            raise RefusedError(f"round {number}, slot {slot}: training again gives another update than was accepted")
-        manifest = store.manifest(work.update_root, "update")
-        payloads[slot] = tuple(chunk.hash for chunk in manifest.chunks)
-        say(f"round {number}, slot {slot}: {work.steps} steps trained again, bit for bit the same")
-    confirmed = 0
-    for reason in round_.assign.rejected:
-        if reason.slot in round_.ended:
-            continue  # rejected for what its node had done before, however good this work is
-        item = sealed[reason.slot]
-        work = await trainer.work(work_order(job, round_.open, reason.slot, item.steps, item.micro_batch))
-        if (work.update_root, work.trace_root) == (item.update_root, item.trace_root):
-            raise RefusedError(f"round {number}, slot {reason.slot}: honest work was rejected ({reason.reason})")
-        say(f"round {number}, slot {reason.slot}: rejected rightly, its update is not what training gives")
-        confirmed += 1
-    for entry in round_.result.chunks:
-        contributions = tuple(
-            ReduceInput(slot, payloads[slot][entry.chunk], sealed[slot].samples, sealed[slot].steps)
-            for slot in entry.senders
-        )
-        spec = ReduceSpec(job.job_id, number, entry.chunk, round_.open.refresh, contributions)
-        if await trainer.reduce([spec]) != [entry.result]:
-            raise RefusedError(f"round {number}: chunk {entry.chunk} is not the average of its senders' updates")
-    say(f"round {number}: {len(round_.result.chunks)} chunks averaged again, bit for bit the same")
-    return confirmed
+async def _look_up_blocks(records: list[Record], network: Network, say: Say) -> BlocksSeen:
+    """Beacons and draws against the chain, where it is at hand."""
+    w3 = connect(network.rpc_url)
+    try:
+        await asyncio.to_thread(check_chain, w3, network)
+        seen = await look_up(records, Blocks.of(w3, network))
+    except UserError as error:
+        say(f"Beacons and audit draws are not compared with the chain: {error}")
+        return BlocksSeen(0, 0, {})
+    stand_ins = f"; {seen.stand_ins} rounds opened while it was silent" if seen.stand_ins else ""
+    say(f"{seen.confirmed} beacons and audit draws name blocks of the chain{stand_ins}")
+    return seen
+
+
+def _keeper(folder: PublicFolder, limits: Limits) -> TrainerKeeper:
+    return TrainerKeeper(folder.store.folder, folder.files, TrainerSettings(limits=limits))
 
 
 def _audit_ledger(folder: PublicFolder, job: Job, network: Network, say: Say) -> list[Batch]:
@@ -140,32 +155,9 @@ def _audit_ledger(folder: PublicFolder, job: Job, network: Network, say: Say) ->
     for batch in batches:
         if (batch.chain_id, batch.distributor) != (network.chain_id, network.distributor):
             raise RefusedError(f"batch {batch.number} is for another network's contract")
-    ledger = PublicLedger.model_validate(raw)
-    index_of = {node.node: node.index for node in ledger.nodes}
     judged = judged_rounds(item.record for item in folder.records())
-    verifiers = [index_of[address] for address in network.verifiers if address in index_of]
-    if len(verifiers) != 1:
-        raise RefusedError("the ledger does not show exactly one verifier of the network")
-    listed = {
-        (credit.round, credit.node_index, credit.kind): int(credit.amount_wei)
-        for credit in ledger.credits
-        if credit.job_id == job.job_id
-    }
-    for round_ in judged:
-        missing = [node for node in round_.paid_nodes if node not in index_of]
-        if missing:
-            if any(number == round_.open.round for number, _, _ in listed):
-                raise RefusedError(f"round {round_.open.round} is booked, but not for {missing[0]}")
-            continue  # not booked yet: a registration is on its way
-        for credit in round_credits(job, round_, index_of, verifiers[0]):
-            found = listed.pop((credit.round, credit.node_index, credit.kind), 0)
-            if found != credit.amount_wei:
-                raise RefusedError(
-                    f"round {credit.round}: node {credit.node_index} earned {credit.amount_wei} wei by the records "
-                    f"({credit.kind}) and {found} wei by the ledger"
-                )
-    if listed:
-        number, index, kind = next(iter(listed))
-        raise RefusedError(f"round {number}: the ledger credits node {index} ({kind}) with what no record earns")
-    say(f"{len(judged)} rounds' credits and {len(batches)} reward roots rebuilt: all fit")
+    ruled = ruled_rounds(item.record for item in folder.records())
+    waiting = check_credits(judged, job, PublicLedger.model_validate(raw), network.verifiers, ruled)
+    later = f"; {waiting} more rounds are judged and not booked yet" if waiting else ""
+    say(f"{len(judged) - waiting} rounds' credits and {len(batches)} reward roots rebuilt: all fit{later}")
     return batches

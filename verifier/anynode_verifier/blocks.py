@@ -9,13 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blake3 import blake3
+from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
 from web3.exceptions import BlockNotFound, Web3Exception
 
 from anynode_contracts.errors import UnreachableError
+from anynode_contracts.networks import Network
 
 AUDIT_DELAY_BLOCKS = 2
+SHARED_DELAY_BLOCKS = 30
+"""Among several verifiers: the block of a draw must still be to come when the others look at the seal."""
+BLOCK_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +34,24 @@ class BeaconBlock:
 class Blocks:
     """Reads blocks in threads, so that a slow RPC never holds up the swarm."""
 
-    def __init__(self, w3: Web3, rpc_url: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._w3, self._rpc_url, self._clock = w3, rpc_url, clock
+    def __init__(
+        self,
+        w3: Web3,
+        rpc_url: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        audit_delay_blocks: int = AUDIT_DELAY_BLOCKS,
+    ) -> None:
+        self._w3, self._rpc_url, self._clock, self._delay_blocks = w3, rpc_url, clock, audit_delay_blocks
         self._read_at = clock()
         self._newest_height = 0
         self._newest_hash = "0x" + "0" * 64
+
+    @classmethod
+    def of(cls, w3: Web3, network: Network) -> Blocks:
+        """For a verifier of this network: among several, a draw's block is later than the others need to look."""
+        delay_blocks = SHARED_DELAY_BLOCKS if len(network.verifiers) > 1 else AUDIT_DELAY_BLOCKS
+        return cls(w3, network.rpc_url, audit_delay_blocks=delay_blocks)
 
     async def beacon(self, head: str) -> BeaconBlock:
         """The newest block. While the RPC is down, rounds go on: the beacon is then a hash of the last known block
@@ -45,13 +63,34 @@ class Blocks:
         except UnreachableError:
             stand_in = blake3(f"anynode beacon {self._newest_hash} {head}".encode()).hexdigest()
             unseen = math.ceil(self._clock() - self._read_at)
-            return BeaconBlock(stand_in, self._newest_height + unseen + AUDIT_DELAY_BLOCKS)
+            return BeaconBlock(stand_in, self._newest_height + unseen + self._delay_blocks)
         self._read_at = self._clock()
-        return BeaconBlock(self._newest_hash, self._newest_height + AUDIT_DELAY_BLOCKS)
+        return BeaconBlock(self._newest_hash, self._newest_height + self._delay_blocks)
 
     async def hash_at(self, height: int) -> str | None:
         """The hash of a block, None while it does not exist. Raises ``UnreachableError``."""
         return await asyncio.to_thread(self._hash_at, height)
+
+    async def wait_for(self, height: int) -> str:
+        """The hash of a block, as soon as there is one. Raises ``UnreachableError``."""
+        while (found := await self.hash_at(height)) is None:  # noqa: ASYNC110 (an RPC tells no event)
+            await asyncio.sleep(BLOCK_PAUSE_S)
+        return found
+
+    async def wait_for_height_of(self, block_hash: str) -> int:
+        """The height of a block, as soon as the chain has it. Raises ``UnreachableError``."""
+        while (found := await self.height_of(block_hash)) is None:  # noqa: ASYNC110 (an RPC tells no event)
+            await asyncio.sleep(BLOCK_PAUSE_S)
+        return found
+
+    async def newest_height(self) -> int:
+        """The height of the newest block. Raises ``UnreachableError``."""
+        return (await asyncio.to_thread(self._newest))[0]
+
+    async def height_of(self, block_hash: str) -> int | None:
+        """The height of the block with this hash, None where the chain has none. Raises ``UnreachableError``."""
+        block = await asyncio.to_thread(self._read, HexBytes(block_hash))
+        return block[0] if block else None
 
     def _newest(self) -> tuple[int, str]:
         block = self._read("latest")
@@ -63,7 +102,7 @@ class Blocks:
         block = self._read(height)
         return block[1] if block else None
 
-    def _read(self, which: int | str) -> tuple[int, str] | None:
+    def _read(self, which: int | str | HexBytes) -> tuple[int, str] | None:
         try:
             block = self._w3.eth.get_block(which)  # type: ignore[arg-type]
         except BlockNotFound:

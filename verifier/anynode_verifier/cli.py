@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from anynode.cli.network import role_name
 from anynode.cli.options import load_network, network_option, password, password_option, places
 from anynode.cli.output import Output, reports
 from anynode.cli.running import log_to, run_until_stopped
 from anynode.cli.watch_options import watch_options
 from anynode.wallet import keystore
 from anynode_contracts.errors import UserError
+from anynode_verifier.calibrate_command import calibrate
+from anynode_verifier.excise_command import excise
+from anynode_verifier.watch_command import watch
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
     from anynode.watch.logs import LogFormat
+    from anynode.worker.early import EarlyTrainers
+    from anynode_contracts.networks import Network
+    from anynode_verifier.metrics import VerifierMetrics
+
+    Accounts = dict[str, LocalAccount]
 
 
 @click.group()
@@ -29,6 +40,11 @@ def verifier() -> None:
     Example:
       anynode verifier run --network development
     """
+
+
+verifier.add_command(calibrate)
+verifier.add_command(excise)
+verifier.add_command(watch)
 
 
 @verifier.command()
@@ -43,9 +59,9 @@ def verifier() -> None:
 @click.option(
     "--audit-floor",
     type=click.FloatRange(0, 1),
-    default=0.1,
+    default=0.02,
     show_default=True,
-    help="Share of a long-proven worker's rounds that is replayed. Newcomers are always replayed.",
+    help="At least this share of a worker's rounds is replayed, whatever is at risk. Newcomers are always replayed.",
 )
 @click.option(
     "--batch-hours",
@@ -61,6 +77,14 @@ def verifier() -> None:
     show_default=True,
     help="A member that is silent for so long is no longer waited for.",
 )
+@click.option(
+    "--number",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Which of the network's verifiers this is. The first one settles and posts.",
+)
+@click.option("--api-url", metavar="URL", help="Where this one serves its API. Default: as the network file says.")
 @watch_options
 @reports
 def run(
@@ -73,60 +97,129 @@ def run(
     audit_floor: float,
     batch_hours: float,
     alive_s: float,
+    number: int,
+    api_url: str | None,
     metrics_port: int | None,
     metrics_host: str,
     log_format: LogFormat,
 ) -> None:
     """Run the verifier of a network until Ctrl-C. A restart goes on where it stopped.
 
-    It uses the wallets NETWORK-verifier (signs records, pays registrations) and NETWORK-poster (posts roots).
+    It uses the wallets NETWORK-verifier (signs records, pays registrations), NETWORK-poster (posts roots) and, if it is
+    there, NETWORK-slasher (proposes slashes). Further verifiers of the network use NETWORK-verifier-2 and so on; they
+    sign and coordinate, and write nothing to the chain but appeals against slashes.
 
     \b
     Example:
       anynode verifier run --network development --password-file password
     """
     from anynode.watch.serving import metrics_served
-    from anynode_verifier.daemon import serve
-    from anynode_verifier.metrics import VerifierMetrics
-    from anynode_verifier.service import VerifierSettings
+    from anynode.worker.early import EarlyTrainers
+    from anynode_verifier.resuming import coordinator_keepers
 
     known = load_network(network)
-    home = folder or places().data / "verifiers" / known.name
+    own = places()
+    name = role_name("verifier", number)
+    home = folder or own.data / "verifiers" / (known.name if number == 1 else f"{known.name}-{number}")
     secret = password(password_file, f"the wallets of network {known.name}")
-    accounts = {role: _unlock(known.name, role, secret) for role in ("verifier", "poster")}
-    if accounts["verifier"].address not in known.verifiers:
-        raise UserError(
-            f"{accounts['verifier'].address} is no verifier of network {known.name}; check the network file"
-        )
     log_to(home / "verifier.log", logging.INFO, log_format)
-    settings = VerifierSettings(
-        folder=home,
-        database_url=database or f"sqlite:///{home / 'ledger.sqlite'}",
-        audit_floor=audit_floor,
-        alive_s=alive_s,
-        batch_interval_s=batch_hours * 3600,
-    )
-    identity = places().identities / f"{known.name}-verifier.key"
-    metrics = VerifierMetrics()
-    with metrics_served(metrics, metrics_host, metrics_port) as url:
-        if url:
-            output.say(f"Metrics are at {url}")
-        run_until_stopped(
-            serve(
-                settings,
-                known,
-                identity,
-                node=accounts["verifier"],
-                poster=accounts["poster"],
-                say=output.say,
-                on_ready=metrics.watch,
-            )
+
+    def prepared() -> tuple[VerifierMetrics, Callable[[EarlyTrainers, Accounts], Awaitable[None]]]:
+        from anynode_verifier.daemon import serve
+        from anynode_verifier.metrics import VerifierMetrics
+        from anynode_verifier.service import VerifierSettings
+
+        settings = VerifierSettings(
+            folder=home,
+            database_url=database or f"sqlite:///{home / 'ledger.sqlite'}",
+            audit_floor=audit_floor,
+            alive_s=alive_s,
+            batch_interval_s=batch_hours * 3600,
         )
+        identity = own.identities / f"{known.name}-{name}.key"
+        metrics = VerifierMetrics()
+        return metrics, lambda early, accounts: serve(
+            settings,
+            known,
+            identity,
+            node=accounts["verifier"],
+            poster=accounts.get("poster"),
+            slasher=_slasher(own.wallets, known, secret) if name == "verifier" else None,
+            api_url=api_url or known.api_url,
+            early=early,
+            say=output.say,
+            on_ready=metrics.watch,
+        )
+
+    async def work() -> None:
+        async with EarlyTrainers(coordinator_keepers(home)) as early:
+            # Each of it takes seconds, and the members of a restarted verifier wait: unlocking the wallets, importing,
+            # and the start of the training processes of the jobs of before.
+            (metrics, serving), accounts = await asyncio.gather(
+                asyncio.to_thread(prepared), _unlocked(own.wallets, known, secret, name)
+            )
+            with metrics_served(metrics, metrics_host, metrics_port) as url:
+                if url:
+                    output.say(f"Metrics are at {url}")
+                await serving(early, accounts)
+
+    run_until_stopped(work())
     output.say("The verifier has stopped; start it again to go on.")
 
 
-def _unlock(network: str, role: str, secret: str) -> LocalAccount:
-    path = keystore.wallet_path(places().wallets, f"{network}-{role}")
+@verifier.command()
+@network_option
+@click.option("--api-url", metavar="URL", help="Which verifier is asked. Default: the one in the network file.")
+@reports
+def status(output: Output, *, network: str, api_url: str | None) -> None:
+    """Show who coordinates each job, how many must sign its records, and who is proven to lie.
+
+    \b
+    Example:
+      anynode verifier status --network development
+    """
+    from anynode.cli.api import Api
+
+    known = load_network(network)
+    facts = Api(known.model_copy(update={"api_url": api_url or known.api_url})).get("/v1/status")
+    jobs = facts["jobs"]
+    rows = []
+    for job in jobs:
+        agreed = job["quorum"]
+        needed = f"{agreed['signatures_needed']} of {len(agreed['verifiers']) - len(agreed['excluded'])}"
+        lied = ", ".join(f"{verifier} ({signed})" for verifier, signed in agreed["broken_words"].items())
+        withheld = ", ".join(f"round {item['round']}: {item['verifier']}" for item in agreed["withheld"])
+        rows.append((job["name"], agreed["on_duty"], agreed["view"], needed, lied or "nobody", withheld or "none"))
+    heads = ("job", "on duty", "view", "signatures", "proven to lie", "audit secrets withheld")
+    output.table(heads, rows)
+    accused = facts["accused"]
+    if accused:
+        output.table(("accused on the chain", "how far"), [(item["verifier"], item["note"]) for item in accused])
+    agreements = [{"job_id": job["job_id"], "name": job["name"], **job["quorum"]} for job in jobs]
+    output.result({"jobs": agreements, "accused": accused})
+
+
+async def _unlocked(wallets: Path, network: Network, secret: str, name: str) -> Accounts:
+    """A verifier's keys, all unlocked at once. Raises ``UserError`` when the network file names another verifier."""
+    roles = {"verifier": name} | ({"poster": "poster"} if name == "verifier" else {})
+    opened = (asyncio.to_thread(_unlock, wallets, network.name, role, secret) for role in roles.values())
+    accounts = dict(zip(roles, await asyncio.gather(*opened), strict=True))
+    if accounts["verifier"].address not in network.verifiers:
+        raise UserError(
+            f"{accounts['verifier'].address} is no verifier of network {network.name}; check the network file"
+        )
+    return accounts
+
+
+def _slasher(wallets: Path, network: Network, secret: str) -> Callable[[], LocalAccount] | None:
+    """How to unlock the slasher's wallet; none where it is kept elsewhere, by who proposes slashes there."""
+    if not keystore.wallet_path(wallets, f"{network.name}-slasher").exists():
+        return None
+    return lambda: _unlock(wallets, network.name, "slasher", secret)
+
+
+def _unlock(wallets: Path, network: str, role: str, secret: str) -> LocalAccount:
+    path = keystore.wallet_path(wallets, f"{network}-{role}")
     if not path.exists():
         raise UserError(f"no wallet {path}; only who ran `anynode network init` for {network} can run its verifier")
     return keystore.unlock(path, secret)

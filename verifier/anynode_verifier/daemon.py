@@ -13,6 +13,7 @@ from anynode.swarm.frames import short
 from anynode.swarm.peer import Peer
 from anynode.swarm.settings import DaemonSettings
 from anynode.worker.directory import directory_rules
+from anynode.worker.early import EarlyTrainers
 from anynode_contracts.errors import UnreachableError, UserError
 from anynode_contracts.networks import Network, check_chain, connect
 from anynode_verifier import http_server
@@ -27,20 +28,24 @@ async def serve(
     identity: Path,
     *,
     node: LocalAccount,
-    poster: LocalAccount,
+    poster: LocalAccount | None,
+    slasher: Callable[[], LocalAccount] | None,
+    api_url: str,
+    early: EarlyTrainers,
     say: Callable[[str], None],
     on_ready: Callable[[Verifier], None],
 ) -> None:
     """Run the verifier until cancelled. Its peer is a relay for members behind NAT. ``on_ready`` gets the service
-    before it serves. Raises ``UserError`` for a taken port or a wrong chain."""
+    before it serves, ``early`` has training processes that were started before. Raises ``UserError`` for a taken port
+    or a wrong chain."""
     w3 = connect(network.rpc_url)
     try:
         await asyncio.to_thread(check_chain, w3, network)
     except UnreachableError as error:
         say(f"{error}. Work goes on; registering and posting wait for it.")
     settings.folder.mkdir(parents=True, exist_ok=True)
-    listening = http_server.bind(network.api_url)
-    host, port = listening_address(network)
+    listening = http_server.bind(api_url)
+    host, port = listening_address(network, node.address)
     peer = await Peer.start(
         identity,
         port,
@@ -55,19 +60,20 @@ async def serve(
         f"peer {short(drop.peer_id)} is dropped for a while: it keeps sending {drop.offence} ({drop.sentence})"
     )
     async with peer:
-        service = Verifier(settings, network, w3, peer, node=node, poster=poster)
+        service = Verifier(settings, network, w3, peer, node=node, poster=poster, slasher=slasher, early=early)
         on_ready(service)
         say(f"Verifier {node.address} of network {network.name}")
-        say(f"Peers reach it at {peer.addresses[0]}, its API is at {network.api_url}")
+        say(f"Peers reach it at {peer.addresses[0]}, its API is at {api_url}")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(peer.watch())
             tasks.create_task(service.run())
             tasks.create_task(http_server.serve(service.http_app(), listening))
 
 
-def listening_address(network: Network) -> tuple[str, int]:
-    """Where the verifier's peer listens: the network's first initial peer."""
-    address = network.initial_peers[0] if network.initial_peers else ""
+def listening_address(network: Network, verifier: str) -> tuple[str, int]:
+    """Where a verifier's peer listens: the initial peer in its place of the network file."""
+    place = network.verifiers.index(verifier)
+    address = network.initial_peers[place] if place < len(network.initial_peers) else ""
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise UserError(f"network {network.name} names no initial peer like /ip4/…/tcp/…/p2p/…; correct its file")

@@ -1,7 +1,7 @@
 """The verifier over HTTP: status, jobs, records and blobs; and where owners hand in their jobs.
 
-Everything read here is public. The only thing that can be written is the files of a job whose budget lies in the
-escrow, each checked against its hash.
+Everything read here is public. What can be written is the files of a job whose budget lies in the escrow, each checked
+against its hash, what a verifier of the network has signed, and the appeals of its workers, under their signatures.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from starlette.routing import Route
 from anynode.blobs.manifest import MANIFEST_BYTES_MAX
 from anynode.jobs.job import JOB_BYTES_MAX
 from anynode.rounds import wire
+from anynode.rounds.appeals import APPEAL_BYTES_MAX
 from anynode.rounds.packing import RECORDS_MAX
 from anynode_contracts.errors import RefusedError, StorageError, UnreachableError, UserError
+from anynode_verifier.excision import EXCISION_BYTES_MAX
 from anynode_verifier.job_run import JobRun
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,14 @@ def verifier_routes(desk: Desk) -> list[Route]:
     async def start(request: Request) -> Response:
         return JSONResponse(await desk.start_job(str(request.path_params["job_id"])))
 
+    async def excise(request: Request) -> Response:
+        run = _run(desk, request)
+        return JSONResponse(await run.excise(await _body(request, EXCISION_BYTES_MAX)))
+
+    async def appeal(request: Request) -> Response:
+        taken = await _run(desk, request).appeals.take_in(await _body(request, APPEAL_BYTES_MAX))
+        return JSONResponse({"round": taken.round, "node": taken.node, "taken_in": True})
+
     return [
         Route("/v1/status", _worded(status)),
         Route("/v1/jobs", _worded(announce), methods=["POST"]),
@@ -84,6 +94,8 @@ def verifier_routes(desk: Desk) -> list[Route]:
         Route("/v1/jobs/{job_id}/records", _worded(records)),
         Route("/v1/jobs/{job_id}/blobs/{digest}", _worded(put_blob), methods=["PUT"]),
         Route("/v1/jobs/{job_id}/start", _worded(start), methods=["POST"]),
+        Route("/v1/jobs/{job_id}/excise", _worded(excise), methods=["POST"]),
+        Route("/v1/jobs/{job_id}/appeals", _worded(appeal), methods=["POST"]),
         Route("/v1/blobs/{digest}", _worded(blob)),
         Route("/v1/ledger", _worded(ledger)),
     ]

@@ -16,16 +16,18 @@ from anynode.blobs.manifest import Manifest
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
 from anynode.jobs.resolve import FILE_KIND, materialise
+from anynode.swarm.blob_exchange import fetch_blob, fetch_manifest
+from anynode.swarm.peer import Peer
 from anynode.worker.home import JobHome
 from anynode_contracts.canonical import hash_hex
 from anynode_contracts.clients import EscrowClient, JobOnChain
 from anynode_contracts.errors import RefusedError, UnreachableError
 from anynode_contracts.files import write_aside
 from anynode_contracts.networks import Network
+from anynode_verifier.resuming import started_homes, started_marker
 
 JOB_FILES_BYTES_MAX = 64 << 30
 WAITING_MAX = 100
-_STARTED = "started"
 
 
 @dataclass
@@ -51,11 +53,9 @@ class JobDesk:
 
     def started(self) -> list[Job]:
         """The jobs that an earlier run had accepted whole."""
-        found = []
-        for marker in sorted(self._folder.glob(f"*/{_STARTED}")):
-            home = JobHome(marker.parent)
-            found.append(Job.from_bytes(home.job_path.read_bytes(), job_id=marker.parent.name))
-        return found
+        return [
+            Job.from_bytes(home.job_path.read_bytes(), job_id=home.folder.name) for home in started_homes(self._folder)
+        ]
 
     async def announce(self, data: bytes) -> tuple[Job, list[str]]:
         """Take a job's description once its escrow is funded; gives the job and the blobs still missing.
@@ -128,9 +128,23 @@ class JobDesk:
         await asyncio.to_thread(write_aside, home.job_path, intake.job.to_bytes())
         return intake.job
 
+    async def fetch(self, job: Job, peer: Peer, source: str) -> None:
+        """Bring the files of a funded job here from another verifier, and write them out."""
+        if sum(reference.size_bytes for reference in job.files.values()) > JOB_FILES_BYTES_MAX:
+            raise RefusedError("the job's files are over this verifier's limit of 64 GiB; use a smaller data set")
+        await self.on_chain(job)
+        for reference in job.files.values():
+            manifest = await fetch_manifest(
+                peer, self._store, reference.root, FILE_KIND, [source], size_max_bytes=JOB_FILES_BYTES_MAX
+            )
+            await fetch_blob(peer, self._store, manifest, [source])
+        home = self.home(job.job_id)
+        await asyncio.to_thread(materialise, job, self._store, home.files)
+        await asyncio.to_thread(write_aside, home.job_path, job.to_bytes())
+
     def mark_started(self, job: Job) -> None:
         """From now on a restart goes on with this job."""
-        write_aside(self.home(job.job_id).folder / _STARTED, b"")
+        write_aside(started_marker(self.home(job.job_id)), b"")
         self._intakes.pop(job.job_id, None)
 
     def _expected(self, job: Job) -> dict[str, int | None]:

@@ -3,87 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 
 from eth_account.signers.local import LocalAccount
 
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
-from anynode.rounds import coordinator, wire
+from anynode.rounds import coordinator, voting, wire
+from anynode.rounds.audit_secrets import opens
+from anynode.rounds.certificates import Verifiers
 from anynode.rounds.chain import RecordLog
-from anynode.rounds.driver import Driver
+from anynode.rounds.course import Member, Result, Seal
 from anynode.rounds.effects import (
     Answer,
     Append,
     Apply,
+    AskAuditor,
+    AverageAgain,
     CoordinatorEffect,
     DrawAudits,
     Fault,
     FetchResult,
     GetBeacon,
+    GetRates,
+    Hear,
+    MakeCorrection,
+    Recompute,
     Replay,
     SendRecords,
 )
-from anynode.rounds.messages import (
-    Applied,
-    Beacon,
-    ChunkDone,
-    Commitment,
-    CoordinatorMessage,
-    DeliveryReceipt,
-    Drawn,
-    Gone,
-    Join,
-    Receipt,
-    Refused,
-    ResultFetched,
-    StateReport,
-    Sync,
-)
-from anynode.rounds.packing import RECORDS_MAX
+from anynode.rounds.events import Applied, AuditRates, Beacon, Gone, ResultFetched
+from anynode.rounds.messages import Claim
 from anynode.rounds.records import Record, SignedRecord
 from anynode.rounds.retention import COORDINATOR
-from anynode.rounds.statements import statement
+from anynode.rounds.standing import EVERY_TIME_PPM
 from anynode.swarm.payloads import fetch_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.watch.logs import enter_round
 from anynode.worker.home import JobHome
 from anynode.worker.keeping import Keeping
-from anynode.worker.link import PUSH
+from anynode.worker.link import ROUND
 from anynode.worker.orders import apply_order
 from anynode_contracts.errors import InvariantError, RefusedError, UserError
-from anynode_contracts.files import write_aside
-from anynode_contracts.signing import SigningDomain, check, sign
+from anynode_contracts.signing import SigningDomain
+from anynode_verifier.agreement import Agreement
+from anynode_verifier.averaging import Averager
+from anynode_verifier.block_checks import BlockChecks
 from anynode_verifier.blocks import Blocks
+from anynode_verifier.chunk_audits import ChunkAuditor
+from anynode_verifier.connections import closed_connections
+from anynode_verifier.drawing import draw_audits
+from anynode_verifier.duty import Duty
+from anynode_verifier.excision import Excisions
+from anynode_verifier.follower import Follower
+from anynode_verifier.hearings import Hearings
+from anynode_verifier.member_desk import MemberDesk
+from anynode_verifier.mending import mend
+from anynode_verifier.progress import Progress
+from anynode_verifier.pushing import Pushing, reachable
+from anynode_verifier.rates import AuditRate, audit_rate, reward_wei
 from anynode_verifier.replays import Replayer
-from anynode_verifier.sampling import accepted_audits, audit_rate, audit_seed, draw
+from anynode_verifier.stakes import Stakes
+from anynode_verifier.withholding import Sealers
+from anynode_verifier.word_book import WordBook
 
 log = logging.getLogger(__name__)
 
-PUSH_TIMEOUT_S = 20.0
-BLOCK_PAUSE_S = 1.0
-WATCH_PAUSE_S = 0.5
-LOSSES = "losses.json"
-
-
-@dataclass
-class Progress:
-    """What a person wants to see of a running job."""
-
-    losses: dict[int, float] = field(default_factory=dict)
-    opened_at: dict[int, float] = field(default_factory=dict)
-    closed_at: dict[int, float] = field(default_factory=dict)
-
-    def round_s(self) -> dict[int, float]:
-        """How long each round took that this process has seen from open to close, in seconds."""
-        closed = list(self.closed_at.items())
-        return {round_: at - self.opened_at[round_] for round_, at in closed if round_ in self.opened_at}
+HAND_ON_TIMEOUT_S = 5.0
 
 
 class JobRun:
@@ -99,104 +90,139 @@ class JobRun:
         peer: Peer,
         account: LocalAccount,
         domain: SigningDomain,
+        verifiers: Verifiers,
         blocks: Blocks,
         trainers: TrainerKeeper,
         replayer: Replayer,
         audit_floor: float,
+        stakes: Stakes,
+        verifier_peers: Mapping[str, str],
         on_record: Callable[[JobRun, Record], None],
         is_registered: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        words = WordBook(home.folder / "words.jsonl", job.job_id, account, domain)
+        rules = replace(rules, sealer=account.address, sign_nothing=words.sign_nothing)
         self.job, self.rules, self.home, self.store = job, rules, home, store
-        self.progress = Progress(read_losses(home.folder / LOSSES))
+        self.progress = Progress(home.folder, trainers)
         self._peer, self._account, self._domain, self._blocks = peer, account, domain, blocks
-        self._trainers, self._replayer, self._audit_floor = trainers, replayer, audit_floor
-        self._on_record, self._is_registered, self._clock = on_record, is_registered, clock
+        self._trainers, self._replayer = trainers, replayer
+        self._chunk_auditor = ChunkAuditor(job, home, peer, store, trainers)
+        self._audit_floor_ppm, self.stakes = round(audit_floor * EVERY_TIME_PPM), stakes
+        self._on_record, self._clock = on_record, clock
         self.log = RecordLog(home.records_path, job.job_id)
+        self._pushing = Pushing(self.log, peer)
         self._keeping = Keeping(home, store, COORDINATOR, [item.root for item in job.files.values()])
-        self._to_append: asyncio.Queue[Record] = asyncio.Queue()
-        self._pushes: set[asyncio.Task[None]] = set()
-        self._measuring = asyncio.Lock()
-        self.log.load(domain, [account.address])
-        self.driver: Driver[coordinator.State, CoordinatorMessage, CoordinatorEffect] = Driver(
-            coordinator.restore(rules, self.log.bodies, clock()),
-            coordinator.apply,
-            carry_out=self._carry_out,
-            failure_key=failure_key,
-            clock=clock,
-            at_once=self._queue_record,
+        self._background: set[asyncio.Task[None]] = set()
+        self._saving = asyncio.Lock()
+        self.log.load(domain, verifiers)
+        self._duty = Duty(rules, self.log, words, carry_out=self._carry_out, clock=clock)
+        self.driver = self._duty.driver
+        self._verifier_peers = verifier_peers
+        self._sealers = Sealers(job.job_id, peer, verifier_peers)
+        averager = Averager(
+            job.job_id,
+            peer=peer,
+            store=store,
+            trainers=trainers,
+            peers_now=lambda: {name: node.peer for name, node in self.driver.state.nodes.items()},
+            others=lambda: list(verifier_peers.values()),
         )
+        self.follower = Follower(
+            job,
+            domain,
+            start_root=rules.state_root,
+            home=home,
+            store=store,
+            peer=peer,
+            trainers=trainers,
+            replayer=replayer,
+            chunk_auditor=self._chunk_auditor,
+            averager=averager,
+            blocks=BlockChecks(blocks),
+            ask_sealer=self._ask_sealer,
+            claims_of=lambda round_: audit.claims if (audit := self.driver.state.audits.get(round_)) else {},
+            sources=lambda: list(verifier_peers.values()),
+        )
+        self.agreement = Agreement(
+            voting.Rules(job.job_id, account.address, verifiers, 2 / 3 * rules.alive_s, 2 * rules.alive_s),
+            chain=self.log,
+            folder=home.folder,
+            peer=peer,
+            peer_of=verifier_peers,
+            account=account,
+            domain=domain,
+            follows=self.follower.follows,
+            keep=self._keep,
+            clock=clock,
+        )
+        self.members = MemberDesk(
+            self.log,
+            self.driver,
+            self.agreement,
+            words=words,
+            domain=domain,
+            peer_id=peer.peer_id,
+            verifier_peers=verifier_peers,
+            is_registered=is_registered,
+            hand_on=lambda claim: self._in_background(self._hand_on(claim)),
+            clock=clock,
+        )
+        self._excisions = Excisions(
+            job.job_id,
+            domain=domain,
+            verifiers=verifiers.addresses,
+            records=self.log,
+            keeping=self._keeping,
+            trainers=trainers,
+            replayer=replayer,
+            averager=averager,
+            state=lambda: self.driver.state,
+            tell=self.driver.feed,
+        )
+
+        self.appeals = Hearings(self, replayer, domain, peer=peer, others=verifier_peers.values(), clock=clock)
 
     async def run(self) -> None:
         """Coordinate until cancelled. Raises ``UserError`` when records cannot be kept (a full disk)."""
         await asyncio.to_thread(self._keeping.note, self.log.bodies, [self.rules.state_root])
+        await self._mend_state()
         if self.driver.state.round not in self.progress.losses:
-            await self._measure(self.driver.state.round, self.driver.state.state_root or self.rules.state_root)
-        tasks = [asyncio.create_task(work) for work in (self._write_records(), self._watch(), self.driver.run())]
+            root = self.driver.state.state_root or self.rules.state_root
+            # In the background: members that wait for a restarted coordinator do not wait for a figure.
+            self._in_background(self.progress.measure(self.driver.state.round, root))
+        if not self.agreement.state.alone:
+            await asyncio.to_thread(self._follow_from_disk)
+        works = (self.agreement.run(), self._watch(), self._duty.take_turns(self.agreement), self.appeals.pursue())
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (*tasks, *self._pushes):
+            for task in (*tasks, *self._background):
                 task.cancel()
-            await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
+            await asyncio.gather(*tasks, *self._background, return_exceptions=True)
+            await self._excisions.close()
             await self._trainers.close()
             await self._replayer.close()
 
+    async def _mend_state(self) -> None:
+        state = self.driver.state
+        if not state.height:
+            return
+        try:
+            trainer = await self._trainers.get()
+            await mend(self.log.bodies, state.round, self._keeping.is_whole, trainer.apply)
+        except UserError as error:
+            log.error("%s", error)  # the other jobs, and what this one serves, go on
+
     async def _watch(self) -> None:
-        """Notice at once that a process has died: its connection closes. A cut line shows only in its silence."""
-        before: frozenset[str] = frozenset()
-        while True:
-            await asyncio.sleep(WATCH_PAUSE_S)
-            try:
-                connected = frozenset(await self._peer.connected_peers())
-            except UserError as error:
-                log.debug("connections are not known: %s", error)
-                continue
+        """Who has died is not waited for."""
+        async for gone in closed_connections(self._peer):
             for name, node in list(self.driver.state.nodes.items()):
-                if node.peer in before - connected:
+                if node.peer in gone and self.agreement.on_duty:
                     await self.driver.feed(Gone(name))
-            before = connected
-
-    # ------------------------------------------------------------ what members say
-
-    async def on_message(self, peer_id: str, request: bytes) -> bytes:
-        """One message of a member: checked, fed to the core, answered."""
-        message = wire.parse_to_coordinator(request)
-        self._authenticate(peer_id, message)
-        if isinstance(message, Join) and not await asyncio.to_thread(self._is_registered, message.node):
-            # A round is booked whole, so a member that nobody can pay would keep the others from their pay.
-            raise RefusedError("this node has not handed in its registration; it is admitted once it has")
-
-        def is_reply(effect: CoordinatorEffect) -> bool:
-            return isinstance(effect, Answer | SendRecords) and effect.node == message.node
-
-        answer: Receipt | Refused | None = None
-        records: tuple[SignedRecord, ...] = ()
-        for effect in await self.driver.feed(message, reply=is_reply):
-            if isinstance(effect, SendRecords):
-                records = tuple(self.log.records[effect.height : effect.height + RECORDS_MAX])
-            elif isinstance(effect, Answer):
-                answer = effect.message
-                if isinstance(answer, Receipt):
-                    signature = sign(self._account, self._domain, statement(self.job.job_id, answer))
-                    answer = replace(answer, signature=signature)
-        return wire.encode_answer(wire.CoordinatorAnswer(answer, records), self.log.roster)
-
-    def _authenticate(self, peer_id: str, message: wire.Said) -> None:
-        """What counts is signed by the node key; the rest must come over the node's own libp2p peer."""
-        if isinstance(message, Join):
-            if message.peer != peer_id:
-                raise RefusedError("a node joins over its own libp2p peer; start it with its own identity")
-        else:
-            known = self.driver.state.nodes.get(message.node)
-            if known is None or known.peer != peer_id:
-                if isinstance(message, Sync) and known is None:
-                    return  # a newcomer catching up, or a member that a restarted coordinator does not know yet
-                raise RefusedError("this node has not joined from this peer; join first")
-        if isinstance(message, Join | Commitment | ChunkDone | DeliveryReceipt | StateReport):
-            check(self._domain, statement(self.job.job_id, message), message.signature, message.node)
 
     # ------------------------------------------------------------ what the core asks of us
 
@@ -206,9 +232,17 @@ class JobRun:
                 raise InvariantError("records are queued in order, not carried out as tasks")
             case GetBeacon():
                 block = await self._blocks.beacon(self.driver.state.head)
-                await self.driver.feed(Beacon(effect.round, block.beacon, block.audit_height))
-            case Replay():
-                await self.driver.feed(await self._replayer.replay(effect))
+                staked = await asyncio.to_thread(self.stakes.staked)
+                owners = await asyncio.to_thread(self.stakes.owners)
+                await self.driver.feed(Beacon(effect.round, block.beacon, block.audit_height, staked, owners))
+            case GetRates():
+                held_wei = await asyncio.to_thread(self.stakes.held_back_wei)
+                rates = tuple(self.audit_rate(member, held_wei).ppm for member in effect.open.members)
+                await self.driver.feed(AuditRates(effect.open.round, rates))
+            case Replay() | AskAuditor() | Recompute():
+                await self.driver.feed(await self._replayer.carry_out(effect))
+            case Hear():
+                await self.driver.feed(await self.appeals.hear(effect.appeal))
             case FetchResult():
                 source = effect.open.members[effect.done.slot].peer
                 digests = [average.result for average in effect.done.averages]
@@ -218,64 +252,110 @@ class JobRun:
             case Apply():
                 await self._apply(effect)
             case DrawAudits():
-                await self._draw(effect)
+                secret, held = coordinator.audit_secret(self.rules, effect.open.round), self.stakes.held_back_wei
+                drawn = await draw_audits(
+                    effect,
+                    secret,
+                    blocks=self._blocks,
+                    job=self.job,
+                    held_back_wei=held,
+                    ask_sealer=self._ask_sealer,
+                )
+                await self.driver.feed(drawn)
+            case AverageAgain():
+                await self.driver.feed(await self._chunk_auditor.average_again(effect))
+            case MakeCorrection():
+                await self._correct(effect)
             case Answer() | SendRecords():
                 pass  # nobody waits for it any more: the member asks again
             case Fault():
                 log.error("%s", effect.sentence)
 
     async def _apply(self, effect: Apply) -> None:
-        trainer = await self._trainers.get()
-        root = await trainer.apply(apply_order(effect.open, effect.result))
-        await asyncio.to_thread(self.home.hold, effect.result.round + 1, root)
+        root = await (await self._trainers.get()).apply(apply_order(effect.open, effect.result))
+        # Members wait for our word and not for our disk: what a power cut takes, `mend` makes anew at the next start.
         await self.driver.feed(Applied(effect.result.round, root))
-        await asyncio.to_thread(self._keeping.sweep, self.log.bodies, [root])
-        await self._measure(effect.result.round + 1, root)
+        async with self._saving:
+            await asyncio.to_thread(self.store.sync_blob, root, "state")
+            await asyncio.to_thread(self.home.hold, effect.result.round + 1, root)
+        await asyncio.to_thread(self._keeping.sweep, self.log.bodies, [root, *self.appeals.desk.state_roots()])
+        await self.progress.measure(effect.result.round + 1, root)
 
-    async def _measure(self, round_: int, root: str) -> None:
-        """The validation loss of the state that ``round_`` starts from."""
-        async with self._measuring:
-            try:
-                loss = await (await self._trainers.get()).evaluate(root)
-            except UserError as error:
-                log.warning("the loss before round %d could not be measured: %s", round_, error)
-                return
-        self.progress.losses[round_] = loss
-        await asyncio.to_thread(write_losses, self.home.folder / LOSSES, self.progress.losses)
+    async def _correct(self, effect: MakeCorrection) -> None:
+        height = self.driver.state.height  # the core is ahead of the log, and a correction follows from all of it
+        await self.agreement.until(lambda: len(self.log.records) >= height)
+        corrected = await self._excisions.make(effect)
+        root = corrected.body.state_root
+        async with self._saving:
+            await asyncio.to_thread(self.home.hold, effect.round + 1, root)
+        await self.driver.feed(corrected)
+        await self.progress.measure(effect.round + 1, root)
+
+    async def excise(self, data: bytes) -> dict[str, object]:
+        """Answer a signed request to take work out of the model; only the verifier on duty can record it."""
+        if not self.agreement.on_duty:
+            raise RefusedError(f"verifier {self.agreement.holder} is on duty for this job; ask its API")
+        return await self._excisions.asked(data)
+
+    async def _hand_on(self, claim: Claim) -> None:
+        """A member's claim to who is on duty, should it have been told to us alone."""
+        holder = self._verifier_peers.get(self.agreement.holder)
+        request = self.job.job_id.encode() + wire.encode(claim)
+        if holder is not None:
+            with contextlib.suppress(UserError):
+                await self._peer.call(holder, ROUND, request, HAND_ON_TIMEOUT_S, wire.RECORDS_BYTES_MAX)
+
+    async def _ask_sealer(self, seal: Seal) -> str:
+        """The secret of a sealed round, our own too."""
+        own = coordinator.audit_secret(self.rules, seal.round)
+        return own if opens(own, seal.secret_hash) else await self._sealers.ask(seal)
+
+    async def reveal(self, secret_hash: str) -> str:
+        """Our secret of a round whose draw can be made. Raises ``RefusedError`` where we have or give none."""
+        seals = (item.body for item in self.log.bodies if isinstance(item.body, Seal))
+        seal = next((item for item in seals if item.secret_hash == secret_hash), None)
+        secret = coordinator.audit_secret(self.rules, seal.round) if seal is not None else ""
+        if seal is None or not opens(secret, secret_hash):
+            raise RefusedError("this verifier has no secret with that hash; ask the sealer of the round")
+        if await self._blocks.hash_at(seal.audit_height) is None:
+            raise RefusedError(f"block {seal.audit_height} is not there yet; ask again when it is")
+        return secret
 
     async def _rest(self) -> None:
         """The job is over and judged: its processes end. Records and results are still served."""
-        async with self._measuring:
-            await self._trainers.close()
+        await self.progress.rest()
         await self._replayer.close()
 
-    async def _draw(self, effect: DrawAudits) -> None:
-        height = effect.seal.audit_height
-        while (block_hash := await self._blocks.hash_at(height)) is None:  # noqa: ASYNC110 (an RPC tells no event)
-            await asyncio.sleep(BLOCK_PAUSE_S)
-        secret = coordinator.audit_secret(self.rules, effect.open.round)
-        audits = accepted_audits(self.log.bodies)
-        rates = {
-            slot: audit_rate(audits.get(effect.open.members[slot].node, 0), self._audit_floor)
-            for slot in effect.candidates
-        }
-        slots = draw(audit_seed(secret, block_hash), effect.candidates, rates)
-        await self.driver.feed(Drawn(effect.open.round, secret, block_hash, slots))
+    def audit_rate(self, place: Member, held_wei: Mapping[str, int]) -> AuditRate:
+        """How often a member's work is audited in the round in which it has this place, and why."""
+        node = self.driver.state.nodes[place.node]
+        reward = reward_wei(self.job, place.quota_steps)
+        return audit_rate(node.standing, reward, held_wei.get(place.node, 0), self._audit_floor_ppm)
 
     # ------------------------------------------------------------ records
 
-    async def _write_records(self) -> None:
-        """Sign, keep and push records in the order in which the core made them."""
-        while True:
-            record = await self._to_append.get()
-            signed = SignedRecord(record, sign(self._account, self._domain, statement(self.job.job_id, record)))
-            await asyncio.to_thread(self.log.append, [signed])
-            self._note_times(record)
-            self._on_record(self, record)
-            self._push(signed)
-            state = self.driver.state
-            if state.phase is coordinator.Phase.FINISHED and not state.audits and self._to_append.empty():
-                await self._rest()
+    async def _keep(self, signed: SignedRecord) -> None:
+        """A certified record, whoever proposed it: on the disk, then into the core, then to the members."""
+        record = signed.record
+        await asyncio.to_thread(self.log.append, [signed])
+        self.appeals.note(record)
+        if not self.agreement.state.alone:
+            await asyncio.to_thread(self.follower.take, record)
+        ours = self._duty.take_certified(record, self.agreement)
+        opened, body = self.driver.state.open, record.body
+        if isinstance(body, Result) and not ours and opened is not None:
+            self._in_background(self.follower.keep_up(opened, body))
+        self._note_times(record)
+        self._on_record(self, record)
+        if self.agreement.on_duty:
+            for to in reachable(self.driver.state.nodes.values(), self._clock() - self.rules.alive_s):
+                self._in_background(self._pushing.push(to, record.height))
+        if self._duty.done:
+            await self._rest()
+
+    def _follow_from_disk(self) -> None:
+        for record in self.log.bodies:
+            self.follower.take(record)
 
     def _note_times(self, record: Record) -> None:
         if record.body.kind == "open":
@@ -285,52 +365,7 @@ class JobRun:
             self.progress.closed_at[record.body.round] = self._clock()
             log.info("round %d closes, state %s…", record.body.round, record.body.state_root[:16])
 
-    def _push(self, signed: SignedRecord) -> None:
-        """Tell the members that can be reached at once; who misses it asks with the next sync."""
-        request = self.job.job_id.encode() + wire.encode_push((signed,), self.log.roster)
-        now = self._clock()
-        for node in self.driver.state.nodes.values():
-            if node.joined and node.reduces and now - node.seen_at < self.rules.alive_s:
-                task = asyncio.create_task(self._push_to(node.peer, request))
-                self._pushes.add(task)
-                task.add_done_callback(self._pushes.discard)
-
-    async def _push_to(self, peer: str, request: bytes) -> None:
-        try:
-            await self._peer.call(peer, PUSH, request, PUSH_TIMEOUT_S, 64)
-        except UserError as error:
-            log.debug("no push to %s: %s", peer, error)
-
-    def _queue_record(self, effect: CoordinatorEffect) -> bool:
-        if isinstance(effect, Append):
-            self._to_append.put_nowait(effect.record)
-        return isinstance(effect, Append)
-
-
-def read_losses(path: Path) -> dict[int, float]:
-    """The losses that an earlier run has measured; none when there is no such file or it is damaged."""
-    try:
-        return {int(round_): float(loss) for round_, loss in json.loads(path.read_bytes()).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def write_losses(path: Path, losses: Mapping[int, float]) -> None:
-    write_aside(path, json.dumps({str(round_): loss for round_, loss in sorted(losses.items())}).encode())
-
-
-def failure_key(effect: CoordinatorEffect) -> str:
-    """The name under which the core waits for this effect; see `coordinator.py`."""
-    match effect:
-        case GetBeacon():
-            return f"beacon {effect.round}"
-        case Replay():
-            return f"replay {effect.open.round} {effect.slot}"
-        case FetchResult():
-            return coordinator.fetch_key(effect.done)
-        case Apply():
-            return f"apply {effect.result.round}"
-        case DrawAudits():
-            return f"draw {effect.open.round}"
-        case _:
-            return ""
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

@@ -7,32 +7,41 @@ from them is checked elsewhere (state roots and updates by replay) or needs the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
-
-from blake3 import blake3
 
 from anynode.exact.layout import chunk_specs, refresh_due
 from anynode.jobs.job import Job
+from anynode.rounds.appeals import Appeal, Rejections, after_excision, after_ruling, note, objection
+from anynode.rounds.audit_secrets import opens
+from anynode.rounds.audits import Audit
 from anynode.rounds.books import close_books, counted_samples
+from anynode.rounds.certificates import check_words
+from anynode.rounds.corrections import History, complaint
+from anynode.rounds.course import Assign, Begin, Close, Finish, Open, Result, Seal
 from anynode.rounds.deal import deal, take, work_seed
+from anynode.rounds.events import Drawn
 from anynode.rounds.ids import Range
+from anynode.rounds.judgements import Correct, Ruling, Verdict
 from anynode.rounds.messages import PROTOCOL, Average, ChunkDone, StateReport
 from anynode.rounds.quotas import quota_max
-from anynode.rounds.records import (
-    Assign,
-    Begin,
-    Close,
-    Finish,
-    Open,
-    Record,
-    Result,
-    Seal,
-    Verdict,
+from anynode.rounds.records import Record
+from anynode.rounds.reductions import after_reductions
+from anynode.rounds.standing import (
+    Standing,
+    after_admission,
+    after_judgement,
+    after_refusal,
+    after_task,
+    least_rate_ppm,
 )
 from anynode.rounds.statements import commitment_of, statement
+from anynode.rounds.table import Table
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.signing import SigningDomain, check
+from anynode_verifier.reduction_checks import fault_of_reductions
+from anynode_verifier.sampling import drawn_of
+from anynode_verifier.task_checks import check_tasks
 
 InRound = TypeVar("InRound", Open, Seal, Assign, Result)
 
@@ -47,6 +56,7 @@ class Round:
     open: Open
     seal: Seal
     assign: Assign
+    assigns: tuple[Assign, ...]
     result: Result
     close: Close
     ended: frozenset[int] = frozenset()
@@ -57,21 +67,21 @@ class Lineage:
     """A record chain whose statements fit each other. ``start_root`` is the state that round 0 opened from."""
 
     start_root: str = ""
-    rounds: list[Round] = field(default_factory=list)
+    rounds: dict[int, Round] = field(default_factory=dict)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
 
 
 def follow(records: Iterable[Record], job: Job, domain: SigningDomain) -> Lineage:
     """Check the whole chain. Raises ``RefusedError`` with the first statement that does not follow."""
-    reader = _Reader(job, domain)
+    reader = Reader(job, domain)
     for record in records:
         reader.take(record)
     return reader.lineage
 
 
 @dataclass
-class _Reader:
-    """How far the chain has been read. ``proven`` and ``excluded`` are nodes, as the verdicts so far make them."""
+class Reader:
+    """How far the chain has been read. ``standings`` are those of all nodes, as the records so far make them."""
 
     job: Job
     domain: SigningDomain
@@ -83,13 +93,25 @@ class _Reader:
     samples: int = 0
     steps: int = 0
     finished: bool = False
-    proven: set[str] = field(default_factory=set)
-    excluded: set[str] = field(default_factory=set)
+    standings: dict[str, Standing] = field(default_factory=dict)
     opened: Open | None = None
     seal: Seal | None = None
     assign: Assign | None = None
+    assigns: tuple[Assign, ...] = ()
     result: Result | None = None
     ended: frozenset[int] = frozenset()
+    history: History = field(default_factory=History)
+    rejections: Rejections = field(default_factory=Table)
+
+    def fork(self) -> Reader:
+        """A reader that has read as much, and may be tried on a record without harm to this one."""
+        read = Lineage(self.lineage.start_root, dict(self.lineage.rounds), dict(self.lineage.verdicts))
+        return replace(self, lineage=read, standings=dict(self.standings), history=self.history.fork())
+
+    def is_excluded(self, node: str) -> bool:
+        """Whether a verdict so far has banned this node."""
+        standing = self.standings.get(node)
+        return standing is not None and bool(standing.banned)
 
     def take(self, record: Record) -> None:
         """Check one more record, and remember what the next ones build on."""
@@ -119,19 +141,26 @@ class _Reader:
             case Verdict():
                 self._check_verdict(body, record)
                 self._note_verdict(body)
+            case Correct():
+                self._check_correct(body, record)
+                self._note_correct(body)
+            case Ruling():
+                self._take_ruling(body, record)
             case Finish():
                 training = self.job.training
                 auto_done = training.inner_steps == "auto" and self.steps >= training.total_steps
-                all_done = body.rounds == training.rounds or auto_done
+                all_done = body.rounds >= training.rounds or auto_done
                 spent = self.job.samples_max - self.samples < training.inner_steps_most * training.batch_size
-                done = self.opened is None and len(self.lineage.rounds) == body.rounds and (all_done or spent)
+                done = self.opened is None and self.history.number == body.rounds and (all_done or spent)
                 _require(done and body.state_root == self.root, record, "ends the job elsewhere than its rounds do")
                 self.finished = True
+        self.history.take(record)
+        self.rejections = note(self.rejections, record)
 
     # ------------------------------------------------------------ open, seal
 
     def _check_open(self, opened: Open, record: Record) -> None:
-        job, number = self.job, len(self.lineage.rounds)
+        job, number = self.job, self.history.number
         _require(self.opened is None and not self.finished, record, "comes out of order")
         _require(opened.round == number and opened.state_root == self.root, record, "opens from another state")
         _require(number < job.training.rounds, record, "opens more rounds than the job has")
@@ -147,15 +176,18 @@ class _Reader:
         _require(opened.refresh == refresh, record, "refreshes the moments at another time than the job says")
         nodes = [member.node for member in opened.members]
         for member in opened.members:
-            _require(member.node not in self.excluded, record, f"gives slot {member.slot} to an excluded node")
+            excluded = self._standing(member.node).banned
+            _require(not excluded, record, f"gives slot {member.slot} to an excluded node")
         numbered = [member.slot for member in opened.members] == list(range(len(nodes)))
         _require(numbered and nodes == sorted(set(nodes)), record, "does not give each member one slot")
         for member in opened.members:
-            fits = 1 <= member.quota_steps <= quota_max(opened.inner_steps)
+            fits = 1 <= member.quota_steps <= quota_max(opened.inner_steps * training.parts)
             _require(fits, record, f"gives slot {member.slot} a quota out of bounds")
-            fits = member.proven == (member.node in self.proven)
+            fits = member.proven == self._standing(member.node).proven
             _require(fits, record, f"says of slot {member.slot} what no audit has shown")
-        samples = [member.quota_steps * job.training.batch_size for member in opened.members]
+            fits = member.proven or member.quota_steps <= training.newcomer_steps * training.parts
+            _require(fits, record, f"gives the newcomer in slot {member.slot} more than newcomers' work")
+        samples = [member.quota_steps * training.share_samples for member in opened.members]
         affordable = self.samples + sum(samples) <= job.samples_max
         _require(affordable, record, "deals more samples than the budget pays")
         pool, after, left = take(self.cursor, self.returned, sum(samples))
@@ -171,12 +203,18 @@ class _Reader:
         for item in seal.commitments:
             member = opened.members[item.slot]
             steps_fit = 0 < item.steps <= member.quota_steps
-            samples_fit = item.samples == item.steps * self.job.training.batch_size
+            samples_fit = item.samples == item.steps * self.job.training.share_samples
             _require(
                 member.node == item.node and steps_fit and samples_fit, record, "seals a commitment that fits no slot"
             )
             said = statement(self.job.job_id, commitment_of(item, seal.round))
             check(self.domain, said, item.signature, item.node)
+        check_words(seal, self.job.job_id, self.domain, {seal.sealer})
+        least = [least_rate_ppm(self._standing(item.node)) for item in seal.commitments]
+        rated = len(least) == len(seal.rates_ppm) and all(
+            rate_ppm >= at_least for rate_ppm, at_least in zip(seal.rates_ppm, least, strict=False)
+        )
+        _require(rated, record, "audits a worker less often than its audits allow")
 
     # ------------------------------------------------------------ assign, result, close
 
@@ -189,6 +227,8 @@ class _Reader:
         specs = chunk_specs(self.job.model.parameters, opened.refresh)
         chunks = [item.chunk for item in assign.reducers]
         _require(chunks in ([], [spec.index for spec in specs]), record, "does not assign every chunk exactly once")
+        absent = assign.absent == tuple(sorted(set(assign.absent) & set(assign.accepted)))
+        _require(absent, record, "counts a sender as absent that was not accepted")
         if self.assign is not None:
             same = (self.assign.accepted, self.assign.rejected, self.assign.weightless)
             follows = assign.attempt == self.assign.attempt + 1
@@ -197,7 +237,10 @@ class _Reader:
             return
         _require(assign.attempt == 0, record, "comes out of order")
         standing = {*assign.accepted, *assign.weightless}
-        _require(not {nodes[slot] for slot in standing} & self.excluded, record, "counts the work of an excluded node")
+        shown = all(item.proof or self._standing(nodes[item.slot]).banned for item in assign.rejected)
+        _require(shown, record, "rejects work without a fraud proof")
+        excluded = any(self._standing(nodes[slot]).banned for slot in standing)
+        _require(not excluded, record, "counts the work of an excluded node")
         proven = {slot for slot in standing if opened.members[slot].proven}
         weights = proven <= set(assign.accepted) and (not proven or proven == set(assign.accepted))
         _require(weights, record, "gives weight to a newcomer beside proven members")
@@ -207,7 +250,7 @@ class _Reader:
         able = {slot for slot in assign.accepted if opened.members[slot].reduces}
         _require(all(item.slot in assign.accepted for item in assign.reducers), record, "lets a stranger reduce")
         witnesses = {item.slot: item.witness for item in assign.reducers}
-        both = {*witnesses, *witnesses.values()}
+        both = {slot for item in assign.reducers for slot in (item.slot, item.witness)}
         _require(both <= able, record, "lets a member reduce or witness that does not reduce")
         one = all(witnesses[item.slot] == item.witness for item in assign.reducers)
         _require(one, record, "gives a reducer two witnesses")
@@ -216,10 +259,14 @@ class _Reader:
         nodes = {item.slot: item.node for item in self.seal.commitments} if self.seal else {}
         if self.assign is None:
             self.samples += counted_samples(self.seal, assign) if self.seal else 0
-            self.ended = frozenset(item.slot for item in assign.rejected if nodes[item.slot] in self.excluded)
-        self.assign = assign
-        self.proven |= {nodes[slot] for slot in assign.accepted}
-        self.excluded |= {nodes[item.slot] for item in assign.rejected}
+            ended = (item.slot for item in assign.rejected if self._standing(nodes[item.slot]).banned)
+            self.ended = frozenset(ended)
+        self.assign, self.assigns = assign, (*self.assigns, assign)
+        members = self.opened.members if self.opened else ()
+        for slot in (slot for slot in assign.accepted if not members[slot].proven):
+            self.standings[nodes[slot]] = after_admission(self._standing(nodes[slot]))
+        for item in assign.rejected:
+            self.standings[nodes[item.slot]] = after_refusal(self._standing(nodes[item.slot]), item.reason)
 
     def _check_result(self, result: Result, record: Record) -> None:
         opened, seal = _of_round(self.opened, result.round, record), _of_round(self.seal, result.round, record)
@@ -262,38 +309,86 @@ class _Reader:
         for report in close.reports:
             said = StateReport("state_report", report.node, close.round, close.state_root)
             check(self.domain, statement(self.job.job_id, said), report.signature, report.node)
-        self.lineage.rounds.append(Round(opened, seal, assign, result, close, self.ended))
+        self.lineage.rounds[close.round] = Round(opened, seal, assign, self.assigns, result, close, self.ended)
         self.steps += result.steps
         self.root, self.cursor, self.returned = close.state_root, result.cursor, result.returned
         self.has_moments = self.has_moments or (opened.refresh and bool(result.chunks))
         self.opened = self.seal = self.assign = self.result = None
+        self.assigns = ()
 
     # ------------------------------------------------------------ verdict
 
     def _check_verdict(self, verdict: Verdict, record: Record) -> None:
-        _require(verdict.round < len(self.lineage.rounds), record, "judges a round that has not closed")
+        _require(verdict.round in self.lineage.rounds, record, "judges a round that has not closed")
         _require(verdict.round not in self.lineage.verdicts, record, "judges its round a second time")
         round_ = self.lineage.rounds[verdict.round]
-        secret_hash = blake3(bytes.fromhex(verdict.secret)).hexdigest()
-        _require(secret_hash == round_.seal.secret_hash, record, "reveals another secret than was sealed")
+        if verdict.secret:
+            fits = opens(verdict.secret, round_.seal.secret_hash)
+            _require(fits, record, "reveals another secret than was sealed")
         judged = [(item.slot, item.node) for item in verdict.judged]
         committed = [(item.slot, item.node) for item in round_.seal.commitments]
         _require(judged == committed, record, "does not judge every commitment exactly once")
+        self._check_draw(verdict, round_, record)
         rejected = {item.slot for item in round_.assign.rejected}
         for item in verdict.judged:
-            passed = item.accepted and item.slot in rejected
+            passed = not item.rejected and item.slot in rejected
             _require(not passed, record, f"accepts slot {item.slot}, which was rejected before the exchange")
-            unaudited = not item.audited and not (item.accepted and round_.open.members[item.slot].proven)
-            _require(not unaudited, record, f"lets the newcomer in slot {item.slot} pass without an audit")
+            weighed = item.rejected and item.evidence == "tolerant"
+            _require(not weighed, record, f"rejects slot {item.slot} on a tolerance, which only suspends")
+            shown = not item.rejected or item.proof or item.slot in round_.ended
+            _require(bool(shown), record, f"rejects slot {item.slot} without a fraud proof")
+            measured = item.accepted and item.evidence == "tolerant"
+            fits = len(item.residuals) % 2 == 0 and (measured or not item.residuals)
+            _require(fits, record, f"has other residuals of slot {item.slot} than its evidence gives")
+        fault = fault_of_reductions(verdict, round_, self.domain, self.job.job_id)
+        _require(not fault, record, fault)
+
+    def _check_draw(self, verdict: Verdict, round_: Round, record: Record) -> None:
+        """Each is audited whom the draw names, and nobody else."""
+        named = drawn_of(round_.seal, verdict.secret, verdict.block_hash)
+        picked = Drawn(verdict.round, verdict.secret, verdict.block_hash, tuple(sorted(named)))
+        audit = Audit(round_.open, round_.seal, round_.assign, round_.result, picked)
+        check_tasks(verdict, audit, self.job.job_id, self.domain)
+        drawn = named | set(round_.assign.weightless)
+        for item in verdict.judged:
+            if item.slot in audit.admitted:
+                fits = item.evidence == "admission"
+            elif item.slot in drawn:
+                fits = item.outcome == "void" or item.evidence in ("exact", "tolerant")
+            else:
+                fits = (item.outcome, item.evidence) == ("accepted", "none")
+            _require(fits, record, f"audits slot {item.slot} otherwise than the draw says")
 
     def _note_verdict(self, verdict: Verdict) -> None:
         self.lineage.verdicts[verdict.round] = verdict
         for item in verdict.judged:
-            if not item.accepted:
-                self.proven.discard(item.node)
-                self.excluded.add(item.node)
-            elif item.audited:
-                self.proven.add(item.node)
+            self.standings[item.node] = after_judgement(self._standing(item.node), item)
+        self.standings |= after_reductions(self.standings, verdict)
+        for task in verdict.tasks:
+            self.standings[task.auditor] = after_task(self._standing(task.auditor), task)
+
+    # ------------------------------------------------------------ correction
+
+    def _check_correct(self, correct: Correct, record: Record) -> None:
+        _require(self.opened is None and not self.finished, record, "comes out of order")
+        why = complaint(self.history, correct)
+        _require(not why, record, why)
+
+    def _note_correct(self, correct: Correct) -> None:
+        self.root, self.returned, self.steps = correct.state_root, correct.returned, correct.steps
+        self.has_moments = correct.has_moments
+        for item in correct.excised:
+            self.standings[item.node] = after_excision(self._standing(item.node), self.rejections, item)
+
+    def _take_ruling(self, ruling: Ruling, record: Record) -> None:
+        node, key = ruling.node, (ruling.round, ruling.node)
+        why = objection(self.rejections.get(key), ruling, self._standing(node))
+        _require(not why, record, why)
+        check(self.domain, statement(self.job.job_id, Appeal("appeal", node, ruling.round)), ruling.appeal, node)
+        self.standings[node] = after_ruling(self._standing(node), self.rejections[key], granted=ruling.granted)
+
+    def _standing(self, node: str) -> Standing:
+        return self.standings.get(node, Standing())
 
 
 def _require(condition: bool, record: Record, what: str) -> None:

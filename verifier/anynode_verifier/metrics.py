@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from anynode.rounds.coordinator import Phase
-from anynode.rounds.records import Close, Result, Seal
+from anynode.rounds.course import Close, Result, Seal
 from anynode.watch.families import build_info, dropped_peers, traffic_bytes
 from anynode_verifier.job_run import JobRun
 from anynode_verifier.service import Verifier
@@ -54,6 +54,7 @@ def job_metrics(runs: list[JobRun], now: float) -> Iterable[Metric]:
     accepted = counter("samples_accepted", "Samples with an accepting verdict.")
     sealed, steps = counter("samples_committed", "Samples sealed."), counter("steps", "Steps of the state.")
     audited = counter("audits", "Judged commitments.", "outcome")
+    leaning = gauge("members_leaning", "Members whose tolerant audits lean to one side.")
     forks = counter("state_forks", "States that differed from the coordinator's.")
     for run in runs:
         job, state, bodies = run.job.job_id[:16], run.driver.state, run.log.bodies
@@ -63,6 +64,7 @@ def job_metrics(runs: list[JobRun], now: float) -> Iterable[Metric]:
         nodes = list(state.nodes.values())
         alive.add_metric([job], sum(node.joined and now - node.seen_at < run.rules.alive_s for node in nodes))
         members.add_metric([job], len(state.open.members) if state.open else 0)
+        leaning.add_metric([job], sum(node.standing.lean.crossed for node in nodes))
         if losses := dict(run.progress.losses):
             loss.add_metric([job], losses[max(losses)])
         seconds = run.progress.round_s()
@@ -77,4 +79,4 @@ def job_metrics(runs: list[JobRun], now: float) -> Iterable[Metric]:
         for outcome, count in audits(bodies).items():
             audited.add_metric([job, outcome], count)
         forks.add_metric([job], sum(len(body.forks) for body in found if isinstance(body, Close)))
-    return (round_, phase, alive, members, loss, last, lasted, sealed, accepted, steps, audited, forks)
+    return (round_, phase, alive, members, loss, last, lasted, sealed, accepted, steps, audited, leaning, forks)

@@ -17,15 +17,16 @@ from web3 import Web3
 from anynode.rounds.ids import Address
 from anynode_contracts.calls import send
 from anynode_contracts.clients import RegistryClient
-from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.errors import BreachError, Offence, RefusedError, UserError
 from anynode_contracts.networks import Network
-from anynode_contracts.typed_data import SignedRegistration, signer_of_registration
+from anynode_contracts.typed_data import SignedRegistration, sign_registration, signer_of_registration
 
 log = logging.getLogger(__name__)
 
 WAITING_MAX = 1000
 MANY_MAX = 50
 DEADLINE_S_MIN = 86_400
+OWN_LIFE_S = 30 * 86_400
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
@@ -49,12 +50,24 @@ class Registrar:
         self._registry = RegistryClient(w3, network.registry)
         self._waiting: dict[str, SignedRegistration] = {}
 
+    def hand_in_own(self, index_of: Callable[[str], int | None]) -> None:
+        """Register the verifier itself, unless the chain knows it."""
+        own = sign_registration(
+            self._account,
+            payout=self._account.address,
+            deadline_s=int(self._clock()) + OWN_LIFE_S,
+            chain_id=self._network.chain_id,
+            registry=self._network.registry,
+        )
+        if index_of(own.node) is None:
+            self._waiting[own.node] = own
+
     def hand_in(self, data: bytes, index_of: Callable[[str], int | None]) -> bytes:
         """Take a registration from a peer; the answer holds the node's index once the ledger knows it."""
         try:
             request = _request.validate_json(data)
         except ValidationError as error:
-            raise RefusedError("the registration is malformed; update AnyNode") from error
+            raise BreachError("the registration is malformed; update AnyNode", Offence.SCHEMA) from error
         node = Web3.to_checksum_address(request.node)
         index = index_of(node)
         if index is None:
@@ -75,8 +88,10 @@ class Registrar:
             signature=bytes.fromhex(request.signature[2:]),
         )
         signer = signer_of_registration(registration, chain_id=self._network.chain_id, registry=self._network.registry)
-        if signer != registration.node or registration.deadline_s < self._clock() + DEADLINE_S_MIN:
-            raise RefusedError("the registration is not signed by its node or ends within a day; sign it again")
+        if signer != registration.node:
+            raise BreachError("the registration is not signed by its node; sign it again", Offence.SIGNATURE)
+        if registration.deadline_s < self._clock() + DEADLINE_S_MIN:
+            raise RefusedError("the registration ends within a day; sign one for longer")
         return registration
 
     def advance(self) -> None:

@@ -3,72 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
-from requests.exceptions import RequestException
 from starlette.applications import Starlette
 from web3 import Web3
-from web3.exceptions import Web3Exception
 
 from anynode.blobs.store import BlobStore
-from anynode.exact.layout import chunk_specs
 from anynode.jobs.job import Job
 from anynode.rounds import coordinator, wire
+from anynode.rounds.certificates import Verifiers
 from anynode.rounds.records import Record
+from anynode.rounds.votes import Equivocation
 from anynode.swarm.blob_exchange import serve_blobs
+from anynode.swarm.hashes import HASH_HEX_BYTES, parse_hash, split_hash
 from anynode.swarm.payloads import serve_payloads
 from anynode.swarm.peer import Peer
-from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits
-from anynode.training.process import TrainerSettings
 from anynode.watch.logs import enter_job
 from anynode.worker.directory import COORDINATOR_TTL_S, announce_coordinator
-from anynode.worker.link import JOB, JOBS, REGISTER, ROUND
+from anynode.worker.early import EarlyTrainers
+from anynode.worker.link import ASK_RATE, JOB, JOBS, PUSH, REGISTER, ROUND, TALK_RATE
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import RefusedError, UnreachableError
-from anynode_contracts.files import write_aside
+from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.networks import Network
 from anynode_contracts.signing import SigningDomain
-from anynode_contracts.typed_data import sign_registration
 from anynode_ledger.api import ledger_routes
 from anynode_ledger.book import Book
-from anynode_ledger.intake import Intake
-from anynode_ledger.outbox import Outbox
 from anynode_ledger.public import public_ledger
+from anynode_verifier.agreement import QUORUM, QUORUM_BYTES_MAX, QUORUM_RATE
+from anynode_verifier.asking_auditors import Asking
+from anynode_verifier.auditors import Auditors
 from anynode_verifier.blocks import Blocks
+from anynode_verifier.bookkeeping import Bookkeeping
+from anynode_verifier.calibration import THRESHOLDS_FILE, frozen
+from anynode_verifier.drawing import audit_key
+from anynode_verifier.hearings import serve_appeals
 from anynode_verifier.http_api import verifier_routes
 from anynode_verifier.job_desk import JobDesk
+from anynode_verifier.job_rules import rules_of
 from anynode_verifier.job_run import JobRun
-from anynode_verifier.registrar import Registrar
+from anynode_verifier.others import other_verifiers, unknown_jobs
 from anynode_verifier.replays import Replayer
-from anynode_verifier.status import dropped, job_status, money_status
-from anynode_verifier.treasury import JobAccount, Treasury
+from anynode_verifier.residual import RESIDUALS_FILE, Residuals
+from anynode_verifier.resuming import coordinator_keeper, trainer_keeper
+from anynode_verifier.root_collector import RootCollector
+from anynode_verifier.root_signer import RootSigner
+from anynode_verifier.stakes import Stakes
+from anynode_verifier.status import dropped, job_status
+from anynode_verifier.tolerant import Opener
+from anynode_verifier.treasury import JobAccount
+from anynode_verifier.withholding import Withheld, serve_secrets, withheld_in
 
 log = logging.getLogger(__name__)
 
-CHAIN_PAUSE_S = 1.0
-REGISTRATION_LIFE_S = 30 * 86_400
+OTHERS_PAUSE_S = 2.0
+CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class VerifierSettings:
-    """How a verifier runs. ``audit_floor`` is the rate at which proven workers are audited in the end."""
+    """How a verifier runs. ``audit_floor`` is the rate below which none falls, whatever is at
+    risk.
+    """
 
     folder: Path
     database_url: str
-    audit_floor: float = 0.1
+    audit_floor: float = 0.02
     alive_s: float = 15.0
     batch_interval_s: float = 86_400.0
 
 
 class Verifier:
-    """Everything of one verifier. ``node`` is its node key and pays for registrations; ``poster`` posts roots."""
+    """Everything of one verifier. ``node`` is its node key and pays for registrations; ``poster`` posts roots,
+    ``slasher`` proposes slashes.
+    """
 
     def __init__(
         self,
@@ -78,24 +93,34 @@ class Verifier:
         peer: Peer,
         *,
         node: LocalAccount,
-        poster: LocalAccount,
+        poster: LocalAccount | None,
+        slasher: Callable[[], LocalAccount] | None,
+        early: EarlyTrainers,
     ) -> None:
+        self._early = early
         self.settings, self.network = settings, network
         self.runs: dict[str, JobRun] = {}
         self.peer = peer
         self._w3, self._peer, self._node = w3, peer, node
         self._store = BlobStore(settings.folder / "blobs")
         self._book = Book.open(settings.database_url)
-        self._outbox = Outbox(self._book, w3, poster)
-        self._intake = Intake(self._book, w3, network)
+        signer = RootSigner(self._book, network, w3, account=node, folder=settings.folder, jobs=self._job_records)
+        others = other_verifiers(network, node.address)
+        self._roots = RootCollector(self._book, network, w3, signer, peer=peer, me=node.address, peer_of=others)
+        self._bookkeeping = Bookkeeping(
+            self._book,
+            network,
+            w3,
+            node=node,
+            poster=poster,
+            root_signatures=self._roots.signatures,
+            slasher=slasher,
+            secret_of=lambda job, round_: coordinator.audit_secret(self.runs[job].rules, round_),
+            batch_interval_s=settings.batch_interval_s,
+        )
         self._desk = JobDesk(settings.folder / "jobs", self._store, w3, network)
-        self._registrar = Registrar(w3, network, node)
-        self._treasury = Treasury(self._book, network, node.address, settings.batch_interval_s)
-        self._accounts: dict[str, JobAccount] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._loaded = asyncio.Event()
-        self._chain_note = "not read yet"
-        self._waiting_for = ""
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -104,7 +129,9 @@ class Verifier:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._keep_announcing())
-                tasks.create_task(self._follow_chain())
+                tasks.create_task(self._bookkeeping.run(self._proofs, self._withheld))
+                tasks.create_task(self._roots.run())
+                tasks.create_task(self._follow_others())
                 for job in await asyncio.to_thread(self._desk.started):
                     tasks.create_task(self._run_job(await self._prepare(job)))
                 self._loaded.set()
@@ -113,7 +140,7 @@ class Verifier:
 
     def http_app(self) -> Starlette:
         """The HTTP API, over this verifier."""
-        return Starlette(routes=[*verifier_routes(self), *ledger_routes(self._book)])
+        return Starlette(routes=[*verifier_routes(self), *ledger_routes(self._book, self.settings.folder / "trees")])
 
     # ------------------------------------------------------------ jobs
 
@@ -148,29 +175,56 @@ class Verifier:
                 price_wei_per_million_samples=job.pay.price_wei_per_sample * 1_000_000,
             )
         home = self._desk.home(job.job_id)
-        trainers = self._trainers(job.job_id, "coordinator.log", nice=0)
+        trainers = self._early.take(job.job_id) or coordinator_keeper(self.settings.folder, home)
         try:
             trainer = await trainers.get()
             state_root, hardware = await trainer.initial_state(), trainer.hardware_class
+            await asyncio.to_thread(self._store.sync_blob, state_root, "state")
         except BaseException:
             await trainers.close()
             raise
+        domain = SigningDomain(self.network.chain_id, self.network.registry)
+        auditors = Auditors(
+            hardware, Limits(nice=5), lambda limits: trainer_keeper(self._store.folder, home, "auditor.log", limits)
+        )
+        thresholds = await asyncio.to_thread(
+            frozen, self.settings.folder / THRESHOLDS_FILE, self.network.verifiers, domain
+        )
+        admitted = auditors.own.union(*(thresholds.workers(line, job.training) for line in auditors.own))
+        key = audit_key(self.settings.folder / "audit.key")
+        rules = rules_of(job, state_root, admitted, audit_key=key, alive_s=self.settings.alive_s)
         run = JobRun(
             job=job,
-            rules=self._rules(job, state_root, hardware),
+            rules=rules,
             home=home,
             store=self._store,
             peer=self._peer,
             account=self._node,
-            domain=SigningDomain(self.network.chain_id, self.network.registry),
-            blocks=Blocks(self._w3, self.network.rpc_url),
+            domain=domain,
+            verifiers=Verifiers.of(self.network),
+            blocks=Blocks.of(self._w3, self.network),
             trainers=trainers,
-            replayer=Replayer(job, self._peer, self._trainers(job.job_id, "auditor.log", nice=5)),
+            replayer=Replayer(
+                job,
+                self._peer,
+                auditors=auditors,
+                opener=Opener(job, self._peer, self._node, domain, time.monotonic),
+                asking=Asking(job, self._peer, self._node, domain, time.monotonic),
+                thresholds=thresholds,
+                secret_of=lambda round_: coordinator.audit_secret(rules, round_),
+                suspected=lambda name: run.driver.state.nodes[name].standing.lean.crossed,
+                residuals=Residuals(home.folder / RESIDUALS_FILE),
+                folder=home.folder / "disputes",
+                store=self._store,
+                publishes=bool(self._verifier_peers()),
+            ),
             audit_floor=self.settings.audit_floor,
-            on_record=self._on_record,
-            is_registered=lambda name: self._registrar.knows(name) or self._book.node_index(name) is not None,
+            stakes=Stakes(self._book, job.job_id),
+            verifier_peers=self._verifier_peers(),
+            on_record=lambda run, record: self._bookkeeping.note(run.job.job_id, record),
+            is_registered=self._bookkeeping.can_pay,
         )
-        self._accounts[job.job_id] = JobAccount(job, run.log.bodies)
+        self._bookkeeping.follow(JobAccount(job, run.log.bodies, lambda: run.appeals.waiting))
         self.runs[job.job_id] = run
         return run
 
@@ -179,65 +233,63 @@ class Verifier:
         log.info("job %s (%s): coordinating from round %d", run.job.job_id[:16], run.job.name, run.driver.state.round)
         await run.run()
 
+    def _proofs(self) -> list[Equivocation]:
+        """What proves that a verifier has broken its word in a job of ours."""
+        return [proof for run in list(self.runs.values()) for proof in run.agreement.state.proofs.values()]
+
+    def _job_records(self) -> dict[str, tuple[Job, list[Record]]]:
+        """What this verifier has followed itself."""
+        return {run.job.job_id: (run.job, run.log.bodies) for run in list(self.runs.values())}
+
+    def _withheld(self) -> list[Withheld]:
+        """The audit secrets that verdicts on jobs of ours had to do without."""
+        return [item for run in list(self.runs.values()) for item in withheld_in(run.job.job_id, list(run.log.bodies))]
+
     def _started_ids(self) -> set[str]:
         return {job.job_id for job in self._desk.started()}
-
-    def _trainers(self, job_id: str, log_name: str, nice: int) -> TrainerKeeper:
-        home = self._desk.home(job_id)
-        settings = TrainerSettings(log_path=home.folder / log_name, limits=Limits(nice=nice))
-        return TrainerKeeper(self._store.folder, home.files, settings)
-
-    def _rules(self, job: Job, state_root: str, hardware: str) -> coordinator.Rules:
-        training, workers = job.training, job.workers
-        return coordinator.Rules(
-            job=job.job_id,
-            state_root=state_root,
-            rounds=training.rounds,
-            inner_steps_min=training.inner_steps_least,
-            inner_steps_max=training.inner_steps_most,
-            newcomer_steps=training.newcomer_steps,
-            batch_size=training.batch_size,
-            refresh_rounds=training.refresh_rounds,
-            chunks=len(chunk_specs(job.model.parameters, False)),
-            chunks_on_refresh=len(chunk_specs(job.model.parameters, True)),
-            audit_key=self._audit_key(),
-            publishes_moments=training.publishes_moments,
-            total_steps=training.total_steps if training.inner_steps == "auto" else 1 << 62,
-            samples_max=job.samples_max,
-            hardware=hardware,
-            members_min=workers.min_workers,
-            members_max=workers.max_workers,
-            work_s=workers.round_deadline_s,
-            exchange_s=workers.exchange_deadline_s,
-            alive_s=self.settings.alive_s,
-        )
-
-    def _audit_key(self) -> bytes:
-        """The secret behind all audit secrets; lost, it would only cost the draws that are not revealed yet."""
-        path = self.settings.folder / "audit.key"
-        if not path.exists():
-            write_aside(path, secrets.token_bytes(32))
-            path.chmod(0o600)
-        return path.read_bytes()
-
-    def _on_record(self, run: JobRun, record: Record) -> None:
-        self._accounts[run.job.job_id].add(record)
 
     # ------------------------------------------------------------ swarm
 
     async def _serve_swarm(self) -> None:
         await serve_blobs(self._peer, self._store, allow=lambda _, __: True)
         await serve_payloads(self._peer, self._store, allow=lambda _, __: True)
-        await self._peer.serve(ROUND, self._on_round, limit_bytes=wire.REQUEST_BYTES_MAX)
-        await self._peer.serve(JOBS, self._on_jobs, limit_bytes=0)
-        await self._peer.serve(JOB, self._on_job, limit_bytes=64)
-        await self._peer.serve(REGISTER, self._on_register, limit_bytes=4096)
+        await self._peer.serve(ROUND, self._on_round, limit_bytes=wire.REQUEST_BYTES_MAX, rate=TALK_RATE)
+        if self._verifier_peers():
+            await self._peer.serve(QUORUM, self._on_quorum, limit_bytes=QUORUM_BYTES_MAX, rate=QUORUM_RATE)
+            await serve_secrets(self._peer, self._verifier_peers().values(), self._run_of)
+            await serve_appeals(self._peer, self._verifier_peers().values(), self._run_of)
+            await self._roots.serve()
+            await self._peer.serve(PUSH, self._on_push, limit_bytes=wire.RECORDS_BYTES_MAX, rate=QUORUM_RATE)
+        await self._peer.serve(JOBS, self._on_jobs, limit_bytes=0, rate=ASK_RATE)
+        await self._peer.serve(JOB, self._on_job, limit_bytes=HASH_HEX_BYTES, rate=ASK_RATE)
+        await self._peer.serve(REGISTER, self._on_register, limit_bytes=4096, rate=ASK_RATE)
 
     async def _on_round(self, peer_id: str, request: bytes) -> bytes:
-        return await (await self._run_of(request[:64])).on_message(peer_id, request[64:])
+        job_id, message = split_hash(request)
+        return await (await self._run_of(job_id)).members.on_message(peer_id, message)
+
+    async def _on_quorum(self, peer_id: str, request: bytes) -> bytes:
+        self._require_verifier(peer_id)
+        job_id, message = split_hash(request)
+        return await (await self._run_of(job_id)).agreement.on_message(message)
+
+    async def _on_push(self, peer_id: str, request: bytes) -> bytes:
+        self._require_verifier(peer_id)
+        job_id, records = split_hash(request)
+        run = await self._run_of(job_id)
+        run.agreement.feed(wire.parse_push(records, run.log.roster))
+        return b""
+
+    def _require_verifier(self, peer_id: str) -> None:
+        if peer_id not in self._verifier_peers().values():
+            raise RefusedError("only the other verifiers of the network may say this; it is ignored")
+
+    def _verifier_peers(self) -> dict[str, str]:
+        """The libp2p peers of the other verifiers: the network file lists both in one order."""
+        return other_verifiers(self.network, self._node.address)
 
     async def _on_job(self, peer_id: str, request: bytes) -> bytes:
-        return (await self._run_of(request)).job.to_bytes()
+        return (await self._run_of(parse_hash(request))).job.to_bytes()
 
     async def _on_jobs(self, peer_id: str, request: bytes) -> bytes:
         await self._loaded.wait()
@@ -256,12 +308,12 @@ class Verifier:
         return json.dumps(listings).encode()
 
     async def _on_register(self, peer_id: str, request: bytes) -> bytes:
-        return await asyncio.to_thread(self._registrar.hand_in, request, self._book.node_index)
+        return await asyncio.to_thread(self._bookkeeping.hand_in, request)
 
-    async def _run_of(self, job_id: bytes) -> JobRun:
+    async def _run_of(self, job_id: str) -> JobRun:
         """The job that a peer names. After a restart, peers wait until the jobs of before are loaded."""
         await self._loaded.wait()
-        run = self.runs.get(job_id.decode(errors="replace"))
+        run = self.runs.get(job_id)
         if run is None:
             raise RefusedError("this verifier does not coordinate that job; choose one that it lists")
         return run
@@ -271,45 +323,31 @@ class Verifier:
             await announce_coordinator(self._peer, self.network, self._node)
             await asyncio.sleep(COORDINATOR_TTL_S / 4)
 
-    # ------------------------------------------------------------ chain and ledger
+    async def _follow_others(self) -> None:
+        """Stay connected to the other verifiers, and take up the jobs that they have."""
+        others = self._verifier_peers()
+        while others:
+            connected = await self._peer.connected_peers()
+            for address in self.network.initial_peers:
+                peer_id = address.rpartition("/p2p/")[2]
+                if peer_id in others.values() and peer_id not in connected:
+                    with contextlib.suppress(UserError):
+                        await self._peer.connect(address, CONNECT_TIMEOUT_S)
+            await self._loaded.wait()
+            for peer_id in others.values():
+                try:
+                    for job in await unknown_jobs(self._peer, peer_id, set(self.runs)):
+                        await self._take_up(job, peer_id)
+                except UserError as error:
+                    log.debug("no jobs from verifier peer %s: %s", peer_id, error)
+            await asyncio.sleep(OTHERS_PAUSE_S)
 
-    async def _follow_chain(self) -> None:
-        """Read the chain, book, settle, send; an RPC that is down makes all of it wait and nothing else."""
-        own = sign_registration(
-            self._node,
-            payout=self._node.address,
-            deadline_s=int(time.time()) + REGISTRATION_LIFE_S,
-            chain_id=self.network.chain_id,
-            registry=self.network.registry,
-        )
-        body = {
-            "node": own.node,
-            "payout": own.payout,
-            "deadline_s": own.deadline_s,
-            "signature": "0x" + own.signature.hex(),
-        }
-        await asyncio.to_thread(self._registrar.hand_in, json.dumps(body).encode(), self._book.node_index)
-        while True:
-            await asyncio.to_thread(self._advance_chain)
-            await asyncio.sleep(CHAIN_PAUSE_S)
-
-    def _advance_chain(self) -> None:
-        try:
-            reading = self._intake.advance()
-            self._registrar.advance()
-            self._chain_note = f"block {reading.head}, booked up to block {reading.posted}"
-        except (UnreachableError, RequestException, Web3Exception, OSError) as error:
-            note = f"no answer from the RPC at {self.network.rpc_url}; everything that waits for it goes on by itself"
-            if self._chain_note != note:
-                log.warning("%s (%s)", note, error)
-            self._chain_note = note
-        try:
-            self._treasury.advance(list(self._accounts.values()))
-            waiting = self._outbox.advance()
-            self._waiting_for = waiting[0].note if waiting else ""
-        except RefusedError as error:
-            log.warning("%s", error)
-            self._waiting_for = str(error)
+    async def _take_up(self, job: Job, source: str) -> None:
+        await self._desk.fetch(job, self._peer, source)
+        run = await self._prepare(job)
+        self._desk.mark_started(job)
+        if self._tasks is not None:
+            self._tasks.create_task(self._run_job(run))
 
     # ------------------------------------------------------------ what is public
 
@@ -319,12 +357,9 @@ class Verifier:
             "network": self.network.name,
             "verifier": self._node.address,
             "peer_id": self._peer.peer_id,
-            "chain": self._chain_note,
-            "waiting_for": self._waiting_for,
             "dropped": dropped(self._peer.conduct),
             "jobs": [job_status(run, now) for run in list(self.runs.values())],
-            "ledger": money_status(self._book, list(self.runs)),
-        }
+        } | self._bookkeeping.status()
 
     def public_blob(self, digest: str) -> bytes:
         return self._store.get(digest)

@@ -7,14 +7,25 @@ import time
 from collections.abc import Callable, Iterable
 
 from anynode.jobs.job import Job
-from anynode.rounds.records import Close, Finish, Record
+from anynode.rounds.course import Close, Finish
+from anynode.rounds.judgements import Correct, Excision
+from anynode.rounds.records import Record
+from anynode.rounds.reductions import rejected_reducers
 from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_ledger.batch import Batch
 from anynode_ledger.book import Book
 from anynode_ledger.settlement import batches_of, settle
-from anynode_verifier.credits import JudgedRound, RoundCollector, round_credits
+from anynode_verifier.credits import (
+    JudgedRound,
+    RoundCollector,
+    RuledRound,
+    RulingCollector,
+    replay_cost_wei,
+    round_credits,
+    ruling_credits,
+)
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +33,17 @@ log = logging.getLogger(__name__)
 class JobAccount:
     """One job's way through the ledger: the coordinator adds records, the treasury books what they complete."""
 
-    def __init__(self, job: Job, records: Iterable[Record]) -> None:
+    def __init__(self, job: Job, records: Iterable[Record], appeals_wait: Callable[[], bool] = lambda: False) -> None:
         self.job = job
+        self.appeals_wait = appeals_wait
         self.booked: set[int] = set()
+        self.to_rule: list[RuledRound] = []
+        self._appealable: set[tuple[int, str]] = set()
+        self._rulings = RulingCollector()
         self._waiting: list[JudgedRound] = []
         self._collector = RoundCollector()
         self._closed_rounds: set[int] = set()
+        self._excised: list[Excision] = []
         self._finished = False
         for record in records:
             self.add(record)
@@ -35,11 +51,18 @@ class JobAccount:
     def add(self, record: Record) -> None:
         """Take in the next record."""
         self._finished |= isinstance(record.body, Finish)
+        if isinstance(record.body, Correct):
+            self._excised.extend(record.body.excised)
         if isinstance(record.body, Close):
             self._closed_rounds.add(record.body.round)
         judged = self._collector.add(record)
         if judged is not None:
             self._waiting.append(judged)
+            self._appealable.update((judged.open.round, item.node) for item in judged.verdict.judged if item.rejected)
+        ruled = self._rulings.add(record)
+        if ruled is not None:
+            self.to_rule.append(ruled)
+            self._appealable.discard((ruled.ruling.round, ruled.ruling.node))
 
     @property
     def to_book(self) -> list[JudgedRound]:
@@ -47,9 +70,19 @@ class JobAccount:
         return [round_ for round_ in list(self._waiting) if round_.open.round not in self.booked]
 
     @property
+    def excised(self) -> list[Excision]:
+        """What was taken out of the model, of rounds that are booked."""
+        return [item for item in list(self._excised) if item.round in self.booked]
+
+    @property
     def complete(self) -> bool:
         """All rounds closed, all verdicts in, all booked."""
-        return self._finished and self._closed_rounds == self.booked
+        return self._finished and self._closed_rounds == self.booked and not self.to_rule
+
+    @property
+    def may_be_appealed(self) -> bool:
+        """Whether there is a rejection against which nobody has appealed."""
+        return bool(self._appealable)
 
 
 class Treasury:
@@ -72,6 +105,7 @@ class Treasury:
         """Book new verdicts, settle when it is time, close jobs that are complete."""
         for account in accounts:
             self._book_verdicts(account)
+            self._book_rulings(account)
         if any(batch.state == "pending" for batch in batches_of(self._book)):
             return
         # Also what an earlier run had closed: it may have died before it settled what the close released.
@@ -85,7 +119,8 @@ class Treasury:
             if batch is not None:
                 log.info("batch %d: root %s, %d gwei in all", batch.number, batch.root, batch.total_gwei)
                 return
-        for job_id in complete:
+        waiting = {account.job.job_id for account in accounts if self._awaits_appeals(account)}
+        for job_id in (job_id for job_id in complete if job_id not in waiting):
             batch = self._close(job_id)
             self._ended.add(job_id)
             if batch is not None:
@@ -117,11 +152,41 @@ class Treasury:
             except RefusedError as error:
                 log.warning("round %d cannot be booked yet: %s", number, error)
                 return
-            self._slash(account.job.job_id, round_)
+            for node, reason in round_.rejected.items():
+                self._slash(account.job.job_id, number, node, reason)
             account.booked.add(number)
+        for item in account.excised:
+            self._slash(account.job.job_id, item.round, item.node, item.reason)
 
-    def _slash(self, job_id: str, round_: JudgedRound) -> None:
-        for node, reason in round_.rejected.items():
-            index = self._book.node_index(node)
-            if index is not None:
-                self._book.slash(index, job_id, reason, f"{job_id}/{round_.open.round}/{index}")
+    def _awaits_appeals(self, account: JobAccount) -> bool:
+        """A job is not closed while an appeal waits, nor before the network's window since its last rejection."""
+        if account.appeals_wait():
+            return True
+        if not account.may_be_appealed:
+            return False
+        return self._clock() < self._book.last_slash_s(account.job.job_id) + self._network.window_s
+
+    def _book_rulings(self, account: JobAccount) -> None:
+        """Granted: what was slashed, then the pay, so that no more is held back than the limit; upheld: the cost of the
+        replay, if there was one, out of the slash. Each once.
+        """
+        verifier, job_id = self._book.node_index(self._verifier_node), account.job.job_id
+        for ruled in list(account.to_rule):
+            ruling = ruled.ruling
+            index = self._book.node_index(ruling.node)
+            if verifier is None or index is None or ruling.round not in account.booked:
+                return
+            slash_id = f"{job_id}/{ruling.round}/{index}"
+            if ruling.granted:
+                if ruling.node not in rejected_reducers(ruled.judged.verdict):
+                    self._book.reinstate(index, job_id, slash_id)
+                self._book.credit(ruling_credits(account.job, ruled, index), self._network.held_back_limit_wei)
+            elif ruling.heard:
+                self._book.repay(verifier, job_id, slash_id, replay_cost_wei(account.job, ruled))
+            account.to_rule.remove(ruled)
+
+    def _slash(self, job_id: str, number: int, node: str, reason: str) -> None:
+        """Once for each round and node, whether it was found out in time or late."""
+        index = self._book.node_index(node)
+        if index is not None:
+            self._book.slash(index, job_id, reason, f"{job_id}/{number}/{index}")

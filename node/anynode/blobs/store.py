@@ -72,6 +72,11 @@ class BlobStore:
             for _ in pool.map(self._sync, digests):
                 pass
 
+    def sync_blob(self, root: str, kind: str) -> None:
+        """Make a stored blob durable: its chunks, then its manifest. Raises as `sync`."""
+        self.sync(chunk.hash for chunk in self.manifest(root, kind).chunks)
+        self.sync([root])
+
     def _sync(self, digest: str) -> None:
         path = self.path(digest)
         try:

@@ -39,8 +39,8 @@ class Api:
         except ValueError as error:
             raise RefusedError(f"{self.url} is no verifier's API; check api_url in the network file") from error
 
-    def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """The answer's bytes."""
+    def ask(self, method: str, path: str, body: bytes = b"", *, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
+        """The answer's bytes, at most ``bytes_max`` of them."""
         import httpx
 
         raw = bytearray()
@@ -48,7 +48,7 @@ class Api:
             with httpx.stream(method, self.url + path, content=body, timeout=TIMEOUT_S) as answer:
                 for piece in answer.iter_bytes():
                     raw += piece
-                    if len(raw) > ANSWER_BYTES_MAX:
+                    if len(raw) > bytes_max:
                         raise RefusedError(f"{self.url} answers with too much; check api_url in the network file")
         except httpx.HTTPError as error:
             raise UnreachableError(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from anynode.cli.api import Api
 from anynode.cli.options import (
     chain_of,
+    checked_recipient,
     chosen_wallet,
+    index_of,
     load_network,
     network_option,
     password,
@@ -19,8 +23,8 @@ from anynode.cli.options import (
 from anynode.cli.output import Output, reports
 from anynode.wallet import claims, keystore
 from anynode.wallet.amounts import parse_tokens, show_wei
-from anynode_contracts.canonical import parse_json
-from anynode_contracts.errors import RefusedError, UnreachableError, UserError, invariant
+from anynode_contracts.entries import GWEI
+from anynode_contracts.errors import UnreachableError, UserError, invariant
 from anynode_contracts.files import write_aside
 
 if TYPE_CHECKING:
@@ -29,10 +33,13 @@ if TYPE_CHECKING:
 
     from anynode_contracts.calls import Call
     from anynode_contracts.clients import DistributorClient
+    from anynode_contracts.entries import Entry
     from anynode_contracts.networks import Network
 
-_API_TIMEOUT_S = 20.0
-_GAS_SHARE_WARN = 0.1
+#: How long a signature for another destination may be sent.
+_SIGNED_FOR_S = 3600
+#: What checking a signature and naming the destination adds to a claim, for a dry run, which signs nothing.
+_SIGNATURE_GAS = 20_000
 
 
 @click.command()
@@ -40,6 +47,17 @@ _GAS_SHARE_WARN = 0.1
 @wallet_option
 @password_option
 @click.option("--index", type=click.IntRange(1, 2**32 - 1), help="The node's index. Default: that of the wallet.")
+@click.option("--to", metavar="ADDRESS", help="Send the tokens here instead of to the node's payout account.")
+@click.option(
+    "--signer",
+    metavar="NAME|FILE",
+    help="With --to: the wallet of the payout account, which must sign. Default: the wallet that sends the claim.",
+)
+@click.option(
+    "--signer-password-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Like --password-file, for the signer. Default: the same password.",
+)
 @click.option(
     "--offline",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -52,6 +70,9 @@ _GAS_SHARE_WARN = 0.1
     metavar="FILE",
     help="Also write the proof to a file, for --offline.",
 )
+@click.option(
+    "--check-only", is_flag=True, help="Check the proof on this machine and stop; with --offline, no network."
+)
 @click.option("--token-price", metavar="ETH", help="Worth of one token, to show gas as a share of the reward.")
 @click.option("--dry-run", is_flag=True, help="Check everything and send nothing; needs no password.")
 @reports
@@ -62,8 +83,12 @@ def claim(
     wallet: str,
     password_file: Path | None,
     index: int | None,
+    to: str | None,
+    signer: str | None,
+    signer_password_file: Path | None,
     offline: Path | None,
     save_proof: Path | None,
+    check_only: bool,
     token_price: str | None,
     dry_run: bool,
 ) -> None:
@@ -75,46 +100,139 @@ def claim(
     Example:
       anynode claim --network development --wallet miner --dry-run
       anynode claim --network development --wallet miner --json
+      anynode claim --offline proof.json --check-only
     """
     from anynode_contracts.clients import DistributorClient
 
     wei_per_token = parse_tokens(token_price) if token_price else None
+    destination = None if to is None else checked_recipient(to)
+    known = load_network(network)
+    if check_only and (offline or index):
+        _say_checked(output, known, _proof(known, index, offline, save_proof))
+        return
     path = chosen_wallet(wallet)
     sender = keystore.read(path).address
-    known = load_network(network)
     w3 = chain_of(known)
-    node = index or _index_of(w3, known, sender)
-    proof = _proof(known, node, offline, save_proof)
-    distributor = DistributorClient(w3, known.distributor)
-    decision = claims.decide(proof, _view(distributor, node))
-    facts = {"network": known.name, "index": node, "batch": proof.batch, "account": proof.entry.account}
-    if isinstance(decision, claims.NothingToClaim):
-        output.say(decision.sentence)
-        output.result(facts | {"sent": False, "amount_wei": "0"})
+    proof = _proof(known, index or index_of(w3, known, sender), offline, save_proof)
+    if check_only:
+        _say_checked(output, known, proof)
         return
-    call = distributor.build_claim(proof.word, proof.siblings)
-    fee_wei = _preflight(w3, call, sender)
-    facts |= {"amount_wei": str(decision.amount_wei), "fee_wei_max": str(fee_wei)}
-    output.say(f"Node {node}: {show_wei(decision.amount_wei)} ANY to {decision.account} (batch {proof.batch})")
-    output.say(f"Gas: at most {show_wei(fee_wei)} ETH{_share(fee_wei, decision.amount_wei, wei_per_token)}")
-    if dry_run:
-        output.say("Dry run: the proof holds, the root is active, nothing was sent.")
+    signing = _signing_wallet(path, signer, proof.entry) if destination else path
+    distributor = DistributorClient(w3, known.distributor)
+    amount_wei, facts = _preflight(
+        output, known, distributor, proof, sender=sender, destination=destination, wei_per_token=wei_per_token
+    )
+    if amount_wei == 0 or dry_run:
+        output.say("Nothing was sent." if amount_wei == 0 else "Dry run: all of this holds, and nothing was sent.")
         output.result(facts | {"sent": False})
         return
-    account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
-    sent = _send(distributor, account, call, proof)
-    output.say(f"Claimed {show_wei(decision.amount_wei)} ANY in transaction {sent['transaction']}")
+    secret = password(password_file, f"the wallet {path.stem}")
+    key = keystore.unlock(path, secret)
+    call = distributor.build_claim(proof.word, proof.siblings)
+    if destination:
+        own = key if signing == path else _unlock_signer(signing, signer_password_file, secret)
+        call = _redirected(distributor, own, proof, destination)
+    sent = _send(distributor, key, call, proof)
+    output.say(f"Claimed {show_wei(amount_wei)} ANY in transaction {sent['transaction']}")
     output.result(facts | {"sent": True} | sent)
 
 
-def _proof(network: Network, index: int, offline: Path | None, save: Path | None) -> claims.Proof:
+def _preflight(
+    output: Output,
+    network: Network,
+    distributor: DistributorClient,
+    proof: claims.Proof,
+    *,
+    sender: str,
+    destination: str | None,
+    wei_per_token: int | None,
+) -> tuple[int, dict[str, object]]:
+    """Say what was found, and refuse what does not hold: the wei to claim (0: nothing is left), and the facts."""
+    entry = proof.entry
+    view = _view(distributor, network, entry.index)
+    findings = claims.preflight(proof, view)
+    _say_findings(output, findings)
+    decision = claims.decide(proof, view)
+    to = destination or entry.account
+    facts = {"network": network.name, "index": entry.index, "batch": proof.batch, "account": entry.account, "to": to}
+    if isinstance(decision, claims.NothingToClaim):
+        output.say(decision.sentence)
+        return 0, facts | {"amount_wei": "0", "checks": _facts(findings)}
+    plain = distributor.build_claim(proof.word, proof.siblings)
+    gas = _gas(distributor.w3, plain, sender, _SIGNATURE_GAS if destination else 0)
+    paying = claims.gas_finding(gas, decision.amount_wei, wei_per_token)
+    _say_findings(output, (paying,))
+    if not paying.ok:
+        raise UserError(paying.sentence)
+    output.say(f"Node {entry.index}: {show_wei(decision.amount_wei)} ANY to {to} (batch {proof.batch})")
+    facts |= {"amount_wei": str(decision.amount_wei), "fee_wei_max": str(gas.fee_wei)}
+    return decision.amount_wei, facts | {"checks": _facts((*findings, paying))}
+
+
+def _proof(network: Network, index: int | None, offline: Path | None, save: Path | None) -> claims.Proof:
     """The proof for node ``index``, checked; the API's own answer is kept in ``save``."""
-    raw = _read_file(offline) if offline else _fetch(network, index)
+    raw = _read_file(offline) if offline else _fetch(network, index or 0)
     document = claims.parse_proof(raw, str(offline or network.api_url))
-    proof = claims.check_proof(document, index=index, chain_id=network.chain_id, distributor=network.distributor)
+    proof = claims.check_proof(
+        document, index=index or document.index, chain_id=network.chain_id, distributor=network.distributor
+    )
     if save is not None:
         write_aside(save, raw)
     return proof
+
+
+def _say_checked(output: Output, network: Network, proof: claims.Proof) -> None:
+    entry = proof.entry
+    output.say(
+        f"The proof holds on network {network.name}: in batch {proof.batch}, node {entry.index} has"
+        f" {show_wei(entry.cumulative_gwei * GWEI)} ANY in all for {entry.account}, under root"
+        f" 0x{proof.root.hex()}; whether that root is active only the chain says"
+    )
+    facts = {"network": network.name, "index": entry.index, "batch": proof.batch, "account": entry.account}
+    output.result(facts | {"cumulative_gwei": str(entry.cumulative_gwei), "root": f"0x{proof.root.hex()}"})
+
+
+def _say_findings(output: Output, findings: tuple[claims.Finding, ...]) -> None:
+    for finding in findings:
+        output.say(f"{'yes' if finding.ok else 'NO':>3}  {finding.name}: {finding.sentence}")
+
+
+def _facts(findings: tuple[claims.Finding, ...]) -> list[dict[str, object]]:
+    return [asdict(finding) for finding in findings]
+
+
+def _signing_wallet(path: Path, signer: str | None, entry: Entry) -> Path:
+    """The wallet whose key may send a node's tokens elsewhere. Raises ``UserError`` if it is another account's."""
+    signing = chosen_wallet(signer) if signer else path
+    address = keystore.read(signing).address
+    if address != entry.account:
+        raise UserError(
+            f"node {entry.index} is paid to {entry.account}, and only its key may send that elsewhere, not {address};"
+            " name its wallet with --signer"
+        )
+    return signing
+
+
+def _unlock_signer(path: Path, file: Path | None, same: str) -> LocalAccount:
+    return keystore.unlock(path, keystore.read_password_file(file) if file else same)
+
+
+def _redirected(distributor: DistributorClient, account: LocalAccount, proof: claims.Proof, to: str) -> Call:
+    """The claim as the entry's account signs it for another destination."""
+    from anynode_contracts.typed_data import sign_claim
+
+    deadline_s = distributor.w3.eth.get_block("latest")["timestamp"] + _SIGNED_FOR_S
+    signature = sign_claim(
+        account,
+        proof.word,
+        to=to,
+        deadline_s=deadline_s,
+        chain_id=distributor.w3.eth.chain_id,
+        distributor=distributor.address,
+    )
+    return distributor.build_claim_with_sig(
+        proof.word, proof.siblings, to=to, deadline_s=deadline_s, signature=signature
+    )
 
 
 def _send(distributor: DistributorClient, account: LocalAccount, call: Call, proof: claims.Proof) -> dict[str, str]:
@@ -128,17 +246,6 @@ def _send(distributor: DistributorClient, account: LocalAccount, call: Call, pro
     return {"transaction": "0x" + bytes(receipt["transactionHash"]).hex(), "fee_wei": str(fee_wei)}
 
 
-def _index_of(w3: Web3, network: Network, address: str) -> int:
-    from anynode_contracts.clients import RegistryClient
-
-    index = RegistryClient(w3, network.registry).index_of(address)
-    if index is None:
-        raise UserError(
-            f"{address} is not a registered node of network {network.name}; give the node's number with --index"
-        )
-    return index
-
-
 def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
@@ -150,58 +257,30 @@ def _read_file(path: Path) -> bytes:
 
 def _fetch(network: Network, index: int) -> bytes:
     """The API's answer, bounded in size and time."""
-    import httpx
-
-    if not network.api_url:
-        raise UserError(f"network {network.name} names no API; give a proof file with --offline")
-    url = f"{network.api_url.rstrip('/')}/v1/proofs/{index}"
-    raw = b""
     try:
-        with httpx.stream("GET", url, timeout=_API_TIMEOUT_S) as answer:
-            for piece in answer.iter_bytes():
-                raw += piece
-                if len(raw) > claims.PROOF_BYTES_MAX:
-                    raise RefusedError(f"{url} answered with more than a proof can be; check the network's api_url")
-    except httpx.HTTPError as error:
-        raise UnreachableError(f"no answer from {url}; try again later, or give a proof file with --offline") from error
-    if answer.status_code != httpx.codes.OK:
-        raise RefusedError(f"{url} has no proof: {_reason(raw) or f'status {answer.status_code}'}")
-    return raw
+        return Api(network).ask("GET", f"/v1/proofs/{index}", bytes_max=claims.PROOF_BYTES_MAX)
+    except UnreachableError as error:
+        raise UnreachableError(f"{error}, or give a proof file with --offline") from error
 
 
-def _reason(raw: bytes) -> str:
-    """The API's own sentence in an error answer, shortened and without control characters."""
-    try:
-        said = parse_json(raw)["error"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    return "".join(character for character in str(said)[:300] if character.isprintable())
+def _view(distributor: DistributorClient, network: Network, index: int) -> claims.ChainView:
+    """Roots, counter and funds at one block, so that they belong together."""
+    from anynode_contracts.clients import TokenClient
 
-
-def _view(distributor: DistributorClient, index: int) -> claims.ChainView:
-    """Both roots and the counter at one block, so that they belong together."""
     block = distributor.w3.eth.block_number
     active, waiting = distributor.active_root(block=block), distributor.waiting_root(block=block)
     return claims.ChainView(
         active=claims.RootView(active.batch, active.root, active.active_at_s) if active else None,
         waiting=claims.RootView(waiting.batch, waiting.root, waiting.active_at_s) if waiting else None,
         claimed_gwei=distributor.claimed_gwei(index, block=block),
+        held_wei=TokenClient(distributor.w3, network.token).balance_wei(distributor.address, block=block),
     )
 
 
-def _preflight(w3: Web3, call: Call, sender: str) -> int:
-    """The most that the claim may cost in wei. Raises if the contract would refuse or the sender cannot pay."""
+def _gas(w3: Web3, call: Call, sender: str, more_gas: int) -> claims.Gas:
+    """The most that the claim may cost. Raises ``RefusedError`` if the contract would refuse it."""
     from anynode_contracts.calls import build_transaction
 
     transaction = build_transaction(w3, call, sender)
-    fee_wei = int(transaction["gas"]) * int(transaction["maxFeePerGas"])
-    claims.check_gas(fee_wei, w3.eth.get_balance(w3.to_checksum_address(sender)), sender)
-    return fee_wei
-
-
-def _share(fee_wei: int, amount_wei: int, wei_per_token: int | None) -> str:
-    if wei_per_token is None:
-        return ""
-    share = claims.gas_share(fee_wei, amount_wei, wei_per_token)
-    warning = "; waiting for more rewards would be cheaper" if share > _GAS_SHARE_WARN else ""
-    return f", {share:.1%} of the reward{warning}"
+    fee_wei = (int(transaction["gas"]) + more_gas) * int(transaction["maxFeePerGas"])
+    return claims.Gas(fee_wei, w3.eth.get_balance(w3.to_checksum_address(sender)), sender)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from anynode.cli.options import (
+    checked_recipient,
     chosen_wallet,
     load_network,
     network_option,
@@ -23,11 +25,13 @@ from anynode.cli.running import log_to, run_until_stopped
 from anynode.cli.terminal import Screen
 from anynode.cli.watch_options import watch_options
 from anynode.wallet import keystore
-from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.errors import RefusedError
 
 if TYPE_CHECKING:
     from anynode.device.hardware import Device, Precision
+    from anynode.training.keeper import TrainerKeeper
     from anynode.watch.logs import LogFormat
+    from anynode.worker.early import EarlyTrainers
     from anynode.worker.session import Ending, Session
 
 
@@ -71,7 +75,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where to train. Work of another hardware class than the verifier's is not admitted.",
+    help="Where to train. Work of a hardware class that the verifier cannot audit is not admitted.",
 )
 @click.option(
     "--precision",
@@ -81,10 +85,23 @@ if TYPE_CHECKING:
     help="Arithmetic of the inner steps; auto takes bfloat16 where the card has it.",
 )
 @click.option(
+    "--threads",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processor threads of training. Another number is another hardware class, which the verifier must audit.",
+)
+@click.option(
     "--steps-per-s-max",
     type=click.FloatRange(min=0, min_open=True),
     metavar="RATE",
     help="Train no faster than this many steps a second. Default: as fast as the machine can.",
+)
+@click.option(
+    "--audit",
+    "audits",
+    is_flag=True,
+    help="Take audit tasks too: do work of others again when a verifier asks, paid from the audit share.",
 )
 @click.option(
     "--checkpoints",
@@ -113,7 +130,9 @@ def join(
     memory_gib: int,
     device: Device,
     precision: Precision,
+    threads: int,
     steps_per_s_max: float | None,
+    audits: bool,
     checkpoints: int,
     metrics_port: int | None,
     metrics_host: str,
@@ -130,45 +149,59 @@ def join(
       anynode join --network development --wallet miner
       anynode join --network home.toml --wallet miner --port 4001 --metrics-port 9100
     """
-    from eth_utils.address import is_address, to_checksum_address
-
+    paid_to = None if payout is None else checked_recipient(payout)
     known = load_network(network)
     path = chosen_wallet(wallet)
-    if payout is not None and not is_address(payout):
-        raise UserError(f"{payout[:60]!r} is not an Ethereum address; give 0x and 40 hexadecimal digits")
     account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
     home = folder or places().data / "nodes" / known.name / path.stem
     log_to(home / "node.log", logging.INFO, log_format)
 
+    from anynode.training.messages import Limits
     from anynode.watch.activity import Activity
     from anynode.watch.member_metrics import MemberMetrics
     from anynode.watch.serving import metrics_served
-    from anynode.worker.reach import Reach
-    from anynode.worker.session import Session
+    from anynode.worker.early import EarlyTrainers, trainer_keeper
+    from anynode.worker.home import NodeHome
 
     activity = Activity(account.address)
     screen = Screen(output, activity)
-
-    session = Session(
-        network=known,
-        folder=home,
-        account=account,
-        payout=to_checksum_address(payout) if payout else account.address,
-        job_id=job_id,
-        reach=Reach(host, port, announce, relays, upnp, client_only),
+    limits = Limits(
         memory_limit_bytes=memory_gib << 30,
+        steps_per_s_max=steps_per_s_max,
         device=device,
         precision=precision,
-        steps_per_s_max=steps_per_s_max,
-        checkpoints=checkpoints,
-        notify=screen.notify,
-        activity=activity,
+        threads=threads,
     )
+
+    def session(early: EarlyTrainers) -> Session:
+        from anynode.worker.reach import Reach
+        from anynode.worker.session import Session
+
+        return Session(
+            network=known,
+            folder=home,
+            account=account,
+            payout=paid_to or account.address,
+            job_id=job_id,
+            reach=Reach(host, port, announce, relays, upnp, client_only),
+            limits=limits,
+            audits=audits,
+            checkpoints=checkpoints,
+            notify=screen.notify,
+            activity=activity,
+            early=early,
+        )
+
+    def known_trainers() -> dict[str, TrainerKeeper]:
+        place = NodeHome(home)
+        name = place.unfinished_job(job_id)
+        return {name: trainer_keeper(place, name, limits)} if name else {}
+
     endings: list[Ending] = []
     with metrics_served(MemberMetrics(activity), metrics_host, metrics_port) as url:
         if url:
             output.say(f"Metrics are at {url}")
-        run_until_stopped(_run(session, screen, endings))
+        run_until_stopped(_run(EarlyTrainers(known_trainers()), session, screen, endings))
     if not endings:
         output.say("Left the swarm. What was accepted stays yours; start again to go on.")
         output.result({"node": account.address, "finished": False, "left": True})
@@ -188,10 +221,15 @@ def join(
     )
 
 
-async def _run(session: Session, screen: Screen, endings: list[Ending]) -> None:
+async def _run(
+    early: EarlyTrainers, make: Callable[[EarlyTrainers], Session], screen: Screen, endings: list[Ending]
+) -> None:
     drawing = asyncio.create_task(screen.keep_drawing())
     try:
-        endings.append(await session.run())
+        async with early:
+            # What a session needs takes seconds to import; meanwhile the training process does the same.
+            session = await asyncio.to_thread(make, early)
+            endings.append(await session.run())
     finally:
         drawing.cancel()
         await asyncio.gather(drawing, return_exceptions=True)

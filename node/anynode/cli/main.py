@@ -1,7 +1,8 @@
 """`anynode`: finds the command that was asked for, runs it, and says in one sentence what went wrong.
 
-A command that fails returns 2 for what the user can mend, 3 for something that does not answer, 4 for a refusal by
-the other side, 70 for a fault of AnyNode, 130 after Ctrl-C. With --json the sentence comes as {"error": ...}.
+A command that fails returns 1 for books that differ, 2 for what the user can mend, 3 for something that does not
+answer, 4 for a refusal by the other side, 70 for a fault of AnyNode, 130 after Ctrl-C. With --json the sentence comes
+as {"error": ...}.
 """
 
 from __future__ import annotations
@@ -33,14 +34,19 @@ COMMANDS = (
     Command("submit", "anynode.cli.submit:submit", "Fund a job in escrow and hand it to the swarm."),
     Command("status", "anynode.cli.status:status", "What is running, accepted, rejected and why."),
     Command("result", "anynode.cli.result:result", "Fetch a trained model with the records that prove it."),
+    Command(
+        "earnings", "anynode.cli.earnings:earnings", "What a node or a job has earned, with dates and transactions."
+    ),
     Command("claim", "anynode.cli.claim:claim", "Claim what was earned, with a proof checked here first."),
-    Command("wallet", "anynode.cli.wallet:wallet", "Create, list and import encrypted wallets; show balances."),
+    Command("appeal", "anynode.cli.appeal:appeal", "Have rejected work replayed once more."),
+    Command("wallet", "anynode.cli.wallet:wallet", "Create, list, import and export encrypted wallets; balances."),
     Command("export", "anynode.jobs.export_command:export", "Turn a PyTorch loss function into a model file."),
     Command("job", "anynode.jobs.job_command:job", "Write and check job files; take back what is left."),
     Command("data", "anynode.data.data_command:data", "Pack text or tensors into a data set."),
     Command("network", "anynode.cli.network:network", "Set up a network and show the known ones."),
     Command("verifier", None, "Coordinate rounds, audit work and settle pay."),
     Command("audit", None, "Replay rounds and rebuild reward roots from public records."),
+    Command("ledger", None, "Check a ledger against the chain; export it as CSV or beancount."),
     Command("chain", "anynode.cli.chain:chain", "Run an Ethereum chain on this machine, for development."),
 )
 

@@ -27,10 +27,15 @@ if TYPE_CHECKING:
     from web3 import Web3
 
 #: Who does what on a network, each with a key of its own.
-ROLES = ("owner", "poster", "guardian", "verifier")
+ROLES = ("owner", "poster", "guardian", "slasher", "arbiter", "verifier")
 _ETHER_PER_ROLE_WEI = 1000 * 10**18
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _URL = re.compile(r"https?://\S{1,500}")
+
+
+def role_name(role: str, number: int) -> str:
+    """The first one of a role has its name, further ones a number beside it."""
+    return role if number == 1 else f"{role}-{number}"
 
 
 def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -67,6 +72,14 @@ def network() -> None:
     "--port", type=click.IntRange(1, 65535), default=8421, show_default=True, help="TCP port of the verifier's peer."
 )
 @click.option(
+    "--verifiers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="How many verifiers; further ones listen at the ports after the first one's.",
+)
+@click.option("--quorum", type=click.IntRange(0, 256), default=0, help="Signatures on a record. Default: over half.")
+@click.option(
     "--window-s", type=click.IntRange(1, 2**31), default=30, show_default=True, help="Wait before a root pays, seconds."
 )
 @click.option(
@@ -83,6 +96,8 @@ def init(
     api_url: str,
     host: str,
     port: int,
+    verifiers: int,
+    quorum: int,
     window_s: int,
     held_back_limit: str,
     replace: bool,
@@ -90,18 +105,23 @@ def init(
 ) -> None:
     """Deploy the contracts to a development chain and write the network's file.
 
-    Makes an encrypted wallet for each role (owner, poster, guardian, verifier) and the verifier's peer identity.
-    The owner receives the whole supply of the token.
+    Makes an encrypted wallet for each role (owner, poster, guardian, slasher, arbiter, verifier) and the verifier's
+    peer identity. The owner receives the whole supply of the token, puts each verifier's bond at stake, and gives the
+    bounties for proofs of wrong roots and the faucet what they begin with.
 
     \b
     Example:
       anynode network init development --rpc-url http://127.0.0.1:8545
     """
     from anynode.swarm.identity import ensure_identity
-    from anynode_contracts.deploy import deploy_development
-    from anynode_contracts.networks import connect
+    from anynode_contracts.deploy import Holders, deploy_development
+    from anynode_contracts.networks import Network, connect
 
     limit_wei = parse_tokens(held_back_limit)
+    if quorum and not verifiers < 2 * quorum <= 2 * verifiers:
+        raise UserError(
+            f"a quorum of {quorum} does not decide among {verifiers} verifiers; choose more than half of them"
+        )
     path = network_path(name)
     if not _NAME.fullmatch(path.stem):
         raise UserError(
@@ -112,28 +132,41 @@ def init(
     w3 = connect(rpc_url)
     _check_development_chain(w3, rpc_url)
     chosen = new_password(password_file, f"the wallets of network {name}")
-    accounts = {role: _account(name, role, chosen) for role in ROLES}
+    names = [role_name("verifier", number + 1) for number in range(verifiers)]
+    accounts = {role: _account(name, role, chosen) for role in (*ROLES, *names[1:])}
     identity = places().identities / f"{path.stem}-verifier.key"
     output.say("Making the verifier's peer identity …")
-    peer_id = ensure_identity(identity)
+    peers = [
+        f"/ip4/{host}/tcp/{port + place}/p2p/{ensure_identity(places().identities / f'{path.stem}-{each}.key')}"
+        for place, each in enumerate(names)
+    ]
     output.say("Deploying the contracts …")
     for account in accounts.values():
         _give_ether(w3, account)
     deployment = deploy_development(
         w3,
         accounts["owner"],
-        poster=accounts["poster"].address,
-        guardian=accounts["guardian"].address,
-        verifiers=[accounts["verifier"].address],
+        holders=Holders(
+            poster=accounts["poster"].address,
+            guardian=accounts["guardian"].address,
+            settler=accounts["poster"].address,
+            slasher=accounts["slasher"].address,
+            arbiter=accounts["arbiter"].address,
+            admin=accounts["owner"].address,
+        ),
+        verifiers=[accounts[each] for each in names],
+        quorum=quorum,
         window_s=window_s,
     )
     made = deployment.network(
         name=path.stem,
         rpc_url=rpc_url,
         held_back_limit_wei=limit_wei,
-        initial_peers=[f"/ip4/{host}/tcp/{port}/p2p/{peer_id}"],
+        initial_peers=peers,
         api_url=api_url,
     )
+    if quorum:
+        made = Network.model_validate(made.model_dump() | {"quorum": quorum})
     made.save(path)
     output.table(("role", "wallet", "address"), [(r, f"{path.stem}-{r}", a.address) for r, a in accounts.items()])
     output.say(f"Network {path.stem} is in {path}")

@@ -74,7 +74,10 @@ def load_network(name: str) -> Network:
 
     path = network_path(name)
     if not path.exists():
-        raise UserError(f"no network file {path}; see `anynode network list`, or make one with `anynode network init`")
+        raise UserError(
+            f"no network file {path}; name the file that the network's operator gives out, see `anynode network list`, "
+            "or make a network of your own with `anynode network init`"
+        )
     return Network.load(path)
 
 
@@ -88,6 +91,39 @@ def chain_of(network: Network) -> Web3:
     w3 = connect(network.rpc_url)
     check_chain(w3, network)
     return w3
+
+
+def checked_job_id(job_id: str) -> str:
+    """Raises ``UserError`` for what is no job id: it becomes a part of a URL."""
+    if len(job_id) != 64 or set(job_id) - set("0123456789abcdef"):
+        raise UserError(f"{job_id[:80]!r} is no job id; a job id has 64 hexadecimal digits, see `anynode status`")
+    return job_id
+
+
+def checked_recipient(text: str) -> str:
+    """An address that tokens may go to, with its checksum. Raises ``UserError`` for what is none, or mistyped."""
+    from eth_utils.address import is_hex_address, to_checksum_address
+
+    whole = text.startswith("0x") and is_hex_address(text) and int(text, 16) != 0
+    mixed = text[2:] not in (text[2:].lower(), text[2:].upper())
+    if not whole or (mixed and text != to_checksum_address(text)):
+        raise UserError(
+            f"{text[:60]!r} is no address to send tokens to; copy it again, it has 0x and 40 hexadecimal digits, and"
+            " where capitals are mixed in they are its checksum"
+        )
+    return str(to_checksum_address(text))
+
+
+def index_of(w3: Web3, network: Network, address: str) -> int:
+    """The index of a node's key. Raises ``UserError`` if it is not registered."""
+    from anynode_contracts.clients import RegistryClient
+
+    index = RegistryClient(w3, network.registry).index_of(address)
+    if index is None:
+        raise UserError(
+            f"{address} is not a registered node of network {network.name}; give the node's number with --index"
+        )
+    return index
 
 
 def chosen_wallet(name: str) -> Path:

@@ -44,8 +44,9 @@ class Output:
 
         # What others said (reasons, names) is shown as it is: their brackets are no markup.
         console = Console(stderr=self.as_json, markup=False, emoji=False)
-        # A file or a pipe has no width: nothing is folded for it.
-        console.print(what, width=None if console.is_terminal else _WIDTH_OF_FILES)
+        if not console.is_terminal:  # a file or a pipe has no width: nothing is folded for it
+            console.width = _WIDTH_OF_FILES
+        console.print(what)
 
     def result(self, value: Mapping[str, Any]) -> None:
         """The result as one JSON object on one line; nothing without --json. Amounts in wei are strings:

@@ -133,6 +133,9 @@ def _of_node(facts: dict[str, Any], node: str) -> dict[str, Any]:
         | {
             "members": [item for item in job["members"] if item["node"].lower() == node],
             "rejected": [item for item in job["rejected"] if item["node"].lower() == node],
+            "void": [item for item in job["void"] if item["node"].lower() == node],
+            "excised": [item for item in job["excised"] if item["node"].lower() == node],
+            "reductions": [item for item in job["reductions"] if item["node"].lower() == node],
         }
         for job in facts["jobs"]
     ]
@@ -152,16 +155,59 @@ def _job(job: dict[str, Any]) -> list[RenderableType]:
         )
     ]
     if job["members"]:
-        columns = ("node", "alive", "standing", "quota", "speed", "committed", "reduces", "last verdict")
+        columns = ("node", "alive", "standing", "quota", "steps/s", "committed", "chunks/s", "audits")
         parts.append(_table(columns, [_member(item) for item in job["members"]]))
+        parts += [Text(f"  {short(item['node'])} {_last_word(item)}") for item in job["members"]]
     audits = job["audits"]
     parts.append(
-        Text(f"Audits: {audits['judged']} judged, {audits['replayed']} replayed, {audits['rejected']} rejected")
+        Text(
+            f"Audits: {audits['judged']} judged, {audits['replayed']} replayed, {audits['rejected']} rejected, "
+            f"{audits['void']} void"
+        )
     )
     parts += [
-        Text(f"  round {item['round']}: {short(item['node'])} rejected: {item['reason']}") for item in job["rejected"]
+        Text(f"  round {item['round']}: {short(item['node'])} {outcome}: {item['reason']}")
+        for outcome in ("rejected", "void")
+        for item in job[outcome]
+    ]
+    parts += [
+        Text(
+            f"  round {item['round']}, chunk {item['chunk']}: {short(item['node'])} is not paid for reducing it, "
+            f"{item['outcome']}: {item['reason']}"
+        )
+        for item in job["reductions"]
+    ]
+    parts += [
+        Text(f"  round {item['round']}: what was compared for that is in the blob {item['proof']} (GET /v1/blobs/…)")
+        for item in job["rejected"]
+        if item["proof"]
+    ]
+    parts += [Text(f"  round {item['round']}: {_appeal(item, job['job_id'])}") for item in job["rejected"]]
+    if job["rejected"]:
+        rounds = ", ".join(str(number) for number in sorted({item["round"] for item in job["rejected"]}))
+        parts.append(
+            Text(
+                f"  Do it again yourself, on a machine of the worker's class (N: {rounds}): "
+                f"anynode result result/ --job {job['job_id']}, then anynode audit result/ --round N"
+            )
+        )
+    parts += [
+        Text(f"  round {item['round']}: {short(item['node'])} taken out of the model by {item['by']}: {item['reason']}")
+        for item in job["excised"]
     ]
     return parts
+
+
+def _appeal(item: dict[str, Any], job_id: str) -> str:
+    """What an appeal against a rejection has come to, or how to make one."""
+    asked = item["appeal"]
+    if asked is None:
+        return f"to appeal: anynode appeal --wallet NAME --job {job_id} --round {item['round']}"
+    if asked["outcome"] == "waits":
+        return "an appeal waits for its replay"
+    if asked["outcome"] == "granted":
+        return f"taken back after an appeal ({asked['reason']}); {short(asked['mistaken'])} had erred"
+    return f"upheld after an appeal: {asked['reason']}"
 
 
 def _progress(job: dict[str, Any]) -> str:
@@ -175,26 +221,39 @@ def _progress(job: dict[str, Any]) -> str:
 
 
 def _member(item: dict[str, Any]) -> tuple[str, ...]:
-    verdict = item["last_verdict"]
-    word = "accepted" if verdict and verdict["accepted"] else "rejected"
-    last = f"round {verdict['round']} {word}: {verdict['reason']}" if verdict else "none yet"
     return (
         short(item["node"]),
         "yes" if item["alive"] else "no",
         "proven" if item["proven"] else "newcomer",
         f"{item['quota_steps']} steps" if item["quota_steps"] else "no place",
-        f"{item['steps_per_s']:.1f} steps/s" if item["steps_per_s"] else "not known",
+        f"{item['steps_per_s']:.1f}" if item["steps_per_s"] else "not known",
         "yes" if item["committed"] else "no",
         _reducing(item),
-        f"refused: {item['refused']}" if item["refused"] else last,
+        f"{item['audit_rate']:.1%}" if item["audit_rate"] is not None else "no place",
     )
 
 
+def _last_word(item: dict[str, Any]) -> str:
+    """The last verdict on its work, or why nothing more is asked of it; too long for a column."""
+    if item["refused"]:
+        return f"is refused: {item['refused']}"
+    verdict = item["last_verdict"]
+    said = (
+        f"in round {verdict['round']}, {verdict['outcome']}: {verdict['reason']}" if verdict else "has no verdict yet"
+    )
+    if item["audit_rate"]:
+        said += f"; audited {item['audit_rate']:.1%} of the time: {item['audit_rate_why']}"
+    tasks = item["tasks"]
+    if tasks:
+        said += f"; audits of others: {tasks['accepted']} paid, {tasks['void']} not answered, {tasks['rejected']} wrong"
+    return said
+
+
 def _reducing(item: dict[str, Any]) -> str:
-    """Whether it reduces, and how fast it has been seen to: as fast as its line takes chunks and gives averages."""
+    """How fast it has been seen to reduce: as fast as its line takes chunks and gives averages."""
     if not item["reduces"]:
-        return "no"
-    return f"{item['chunks_per_s']:.1f} chunks/s" if item["chunks_per_s"] else "yes"
+        return "none"
+    return f"{item['chunks_per_s']:.1f}" if item["chunks_per_s"] else "not known"
 
 
 def _money(nodes: list[dict[str, Any]]) -> list[RenderableType]:

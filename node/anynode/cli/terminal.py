@@ -15,7 +15,7 @@ from anynode.cli.output import Output
 
 if TYPE_CHECKING:
     from anynode.watch.activity import Activity
-    from anynode.worker.worker import Notice
+    from anynode.worker.notices import Notice
 
 log = logging.getLogger("anynode.join")
 

@@ -1,4 +1,4 @@
-"""`anynode wallet`: create, import, list, and the balance of a wallet on a network."""
+"""`anynode wallet`: create, import, export, list, the balance of a wallet on a network, and tokens from its faucet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from anynode.cli.options import (
     DEFAULT_WALLET,
     chain_of,
+    checked_recipient,
     chosen_wallet,
     load_network,
     network_option,
@@ -29,7 +30,7 @@ _KEY_BYTES_MAX = 256
 
 @click.group()
 def wallet() -> None:
-    """Encrypted wallets: create, import, list, balance.
+    """Encrypted wallets: create, import, export, list, balance, faucet.
 
     \b
     Example:
@@ -101,6 +102,27 @@ def import_(
     _report(output, keystore.store(path, account, chosen))
 
 
+@wallet.command()
+@click.argument("name")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@password_option
+@reports
+def export(output: Output, name: str, out: Path, password_file: Path | None) -> None:
+    """Copy a wallet to FILE, encrypted as it is (keystore version 3), once its password has opened it.
+
+    Any Ethereum software reads the copy, with the same password. The key itself is never written.
+
+    \b
+    Example:
+      anynode wallet export miner miner-backup.json
+    """
+    kept = keystore.read(chosen_wallet(name))
+    keystore.refuse_existing(out)
+    keystore.copy(kept, password(password_file, f"the wallet {kept.name}"), out)
+    output.say(f"Wallet {kept.name}: {kept.address}, encrypted in {out}")
+    output.result({"name": kept.name, "address": kept.address, "path": str(out)})
+
+
 @wallet.command(name="list")
 @reports
 def list_(output: Output) -> None:
@@ -143,6 +165,36 @@ def balance(output: Output, address: str | None, wallet: str, network: str) -> N
     ether_wei = w3.eth.get_balance(to_checksum_address(asked))
     output.say(f"{asked} on {known.name}: {show_wei(tokens_wei)} ANY, {show_wei(ether_wei)} ETH")
     output.result({"address": asked, "network": known.name, "tokens_wei": str(tokens_wei), "ether_wei": str(ether_wei)})
+
+
+@wallet.command()
+@click.argument("address", required=False)
+@wallet_option
+@network_option
+@password_option
+@reports
+def faucet(output: Output, address: str | None, wallet: str, network: str, password_file: Path | None) -> None:
+    """Get tokens from a development network's faucet, for the wallet or for ADDRESS, once a day.
+
+    \b
+    Example:
+      anynode wallet faucet --wallet owner --network development
+    """
+    from anynode_contracts.calls import send
+    from anynode_contracts.clients import FaucetClient
+
+    recipient = None if address is None else checked_recipient(address)
+    path = chosen_wallet(wallet)
+    to = recipient or keystore.read(path).address
+    known = load_network(network)
+    if not known.faucet:
+        raise UserError(f"network {known.name} has no faucet: only development networks do; buy or earn tokens there")
+    w3 = chain_of(known)
+    client = FaucetClient(w3, known.faucet)
+    send(w3, keystore.unlock(path, password(password_file, f"the wallet {path.stem}")), client.build_give(to))
+    amount_wei = client.amount_wei()
+    output.say(f"{to} was given {show_wei(amount_wei)} ANY")
+    output.result({"address": to, "amount_wei": str(amount_wei)})
 
 
 def _private_key(file: Path | None) -> str:

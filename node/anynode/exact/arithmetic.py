@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,14 @@ from anynode_contracts.errors import UserError, invariant
 def filled(value: float, like: Tensor) -> Tensor:
     """``value`` rounded to the type of ``like`` and expanded (without a copy) to its shape."""
     return torch.tensor(value, dtype=like.dtype, device=like.device).expand_as(like)
+
+
+def square_root(values: Tensor) -> Tensor:
+    """The square roots of a vector on the CPU, rounded as IEEE 754 says: NumPy takes them with the processor's own
+    instruction. PyTorch may take MKL's, which on Intel processors are a last bit off here and there.
+    """
+    with np.errstate(invalid="ignore"):
+        return torch.from_numpy(np.sqrt(values.numpy()))
 
 
 def pairwise_sum(values: Tensor) -> float:
@@ -59,13 +68,10 @@ def half_cosine(fraction: float) -> float:
 
 
 def block_max(blocks: Tensor) -> Tensor:
-    """The largest value of each row of ``blocks`` [n, width], width a power of two, by halving."""
-    width = blocks.shape[1]
-    invariant(width & (width - 1) == 0, "a block holds a power of two of values")
-    while width > 1:
-        width //= 2
-        blocks = torch.maximum(blocks[:, :width], blocks[:, width:])
-    return blocks[:, 0]
+    """The largest value of each row of ``blocks`` [n, width], NaN where there is one. Comparing rounds nothing, so that
+    a kernel may do it in any order.
+    """
+    return blocks.amax(dim=1)
 
 
 def nesterov_(params: Tensor, momentum: Tensor, delta: Tensor, *, learning_rate: float, decay: float) -> None:
@@ -88,7 +94,7 @@ def require_ieee() -> None:
     smallest_normal = torch.tensor([2.0**-126], dtype=torch.float32)
     half = torch.tensor([0.5], dtype=torch.float32)
     third = torch.tensor([1.0]) / torch.tensor([3.0])
-    root = torch.sqrt(torch.tensor([2.0]))
+    root = square_root(torch.tensor([2.0]))
     even = torch.round(torch.tensor([0.5, 1.5, -2.5]))
     exact = (
         float((smallest_normal * half)[0]) == 2.0**-127

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from anynode.exact.arithmetic import filled, pairwise_sum, whole_power
+from anynode.exact.arithmetic import filled, pairwise_sum, square_root, whole_power
 from anynode.exact.layout import EXCHANGE_VALUES, chunk_specs
 from anynode.exact.outer import NextRound, averaged
 from anynode.exact.reduce import ExchangeRules
@@ -90,7 +90,7 @@ def adamw_(
         grown = slope * slope
         grown.mul_(filled(1.0 - rules.beta2, slope))
         square.mul_(filled(rules.beta2, square)).add_(grown)
-        divisor = torch.sqrt(square)
+        divisor = square_root(square)
         divisor.div_(filled(root, divisor)).add_(filled(rules.eps, divisor))
         param.mul_(filled(keep, param)).sub_((mean / divisor).mul_(filled(rate, mean)))
 

@@ -39,8 +39,10 @@ VALUE_MAX = 2.0**40
 
 _SCALE_BITS_MAX = (127 + 40) << 7
 _SMALLEST_SCALE = 2.0**-133
-_NIBBLES: NDArray[np.uint16] = (np.arange(256) & 15 | np.arange(256) >> 4 << 8).astype("<u2")
-"""By byte, its low and its high four bits as two bytes."""
+_ROUNDING = 1.5 * 2.0**23
+"""Added to a float32 of magnitude below 2^22 it leaves the nearest whole number, ties to even, in the low bits."""
+_FLOAT_WHOLE_MAX = 1 << 24
+"""Up to here every whole number is a float32, and so their sums are exact in any order."""
 
 
 class DivergedError(UserError):
@@ -84,17 +86,19 @@ class Codec:
         ``VALUE_MAX``.
         """
         invariant(values.dtype == torch.float32 and values.dim() == 1, "encode takes a float32 vector")
-        magnitude = values.abs()
-        if values.numel() and not bool(magnitude.amax() <= VALUE_MAX):  # false for NaN, too
+        blocks = self._blocks(values)
+        work = blocks.abs()
+        top = block_max(work)
+        if values.numel() and not bool(top.amax() <= VALUE_MAX):  # false for NaN, too
             raise DivergedError("training diverged (a value is infinite or not a number); lower the learning rate")
-        negative = self.unsigned and not bool((values >= filled(0.0, values)).all())
+        negative = self.unsigned and values.numel() and bool(values.amin() < 0.0)
         invariant(not negative, "an unsigned value is negative")
         if self.bits == 32:
             return values.numpy().astype("<f4").tobytes()
-        scales = self._scales(block_max(self._blocks(magnitude)))
-        stored = self._stored(self._blocks(values), scales).reshape(-1)[: values.numel()]
-        patterns = scales.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2").tobytes()
-        return self._pack(stored.numpy()) + patterns
+        scales = self._scales(top)
+        stored = self._stored(blocks, scales, work).reshape(-1)[: values.numel()]
+        patterns = scales.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2")
+        return b"".join((self._pack(stored.numpy()).data, patterns.data))
 
     def parse(self, payload: bytes, count: int) -> Quantised:
         """Check received bytes. Raises ``RefusedError`` unless they are a canonical payload of ``count``
@@ -111,7 +115,7 @@ class Codec:
         patterns = np.frombuffer(payload, "<u2", offset=split).astype(np.int32)
         if bool((patterns > _SCALE_BITS_MAX).any()):
             raise RefusedError("an update chunk has a scale that is negative, infinite or too large; drop its sender")
-        stored = self._unpack(payload[:split], count)
+        stored = self._unpack(memoryview(payload)[:split], count)
         scales = torch.from_numpy(patterns.astype(np.int16)).view(torch.bfloat16).to(torch.float32)
         quantised = Quantised(self, count, torch.from_numpy(stored), scales)
         quantised.check_codes()
@@ -127,33 +131,39 @@ class Codec:
             scales = torch.where(top > filled(0.0, top), lifted, filled(0.0, scales))
         return scales
 
-    def _stored(self, blocks: Tensor, scales: Tensor) -> Tensor:
-        """The stored codes of blocks: one byte each up to 8 bits, else 32 bits. Memory is gone through few times."""
+    def _stored(self, blocks: Tensor, scales: Tensor, work: Tensor) -> Tensor:
+        """The stored codes of blocks: one byte each up to 8 bits, else 32 bits. ``work`` is as large, and written to:
+        memory is gone through few times, and none is asked for.
+        """
         used = scales > filled(0.0, scales)
         divisor = torch.where(used, scales, filled(1.0, scales))[:, None].expand_as(blocks)
-        codes = (blocks / divisor).round_().clamp_(1 if self.unsigned else -self.level, self.level)
-        if self.unsigned:  # a signed block without scale rounds to zeros by itself
-            codes = torch.where(used[:, None], codes, filled(0.0, codes))
-        codes.add_(filled(float(self.zero), codes))
-        return codes.to(torch.uint8 if self.bits <= 8 else torch.int32)
+        codes = torch.div(blocks, divisor, out=work).clamp_(1 if self.unsigned else -self.level, self.level)
+        if self.unsigned and not bool(used.all()):  # a signed block without scale rounds to zeros by itself
+            codes[~used] = 0.0
+        # Rounds, after the clamp to whole limits as before it; the low bits are then the stored code.
+        words = codes.add_(filled(_ROUNDING + self.zero, codes)).view(torch.int32)
+        return words.to(torch.uint8) if self.bits <= 8 else words.bitwise_and_(0xFFFF)
 
-    def _pack(self, stored: NDArray[Any]) -> bytes:
+    def _pack(self, stored: NDArray[Any]) -> NDArray[Any]:
         if self.bits == 16:
-            return stored.astype("<u2").tobytes()
+            return stored.astype("<u2")
         if self.bits == 8:
-            return stored.tobytes()
+            return stored
         if stored.size % 2:
             stored = np.append(stored, np.uint8(self.zero))
         pairs: NDArray[np.uint16] = stored.view("<u2")
-        return (pairs | (pairs >> 4)).astype(np.uint8).tobytes()
+        return (pairs | (pairs >> 4)).astype(np.uint8)
 
-    def _unpack(self, codes: bytes, count: int) -> NDArray[Any]:
+    def _unpack(self, codes: memoryview, count: int) -> NDArray[Any]:
         if self.bits == 16:
             return np.frombuffer(codes, "<u2").astype(np.int32)
         raw = np.frombuffer(codes, np.uint8)
         if self.bits == 8:
             return raw.copy()
-        stored = _NIBBLES[raw].view(np.uint8)
+        pairs = raw.astype("<u2")
+        pairs |= pairs << np.uint16(4)
+        pairs &= np.uint16(0x0F0F)
+        stored = pairs.view(np.uint8)
         if count % 2 and int(stored[-1]) != self.zero:
             raise RefusedError("an update chunk has a value beyond its end; drop its sender")
         return stored[:count]
@@ -182,20 +192,27 @@ class Quantised:
         """Raise ``RefusedError`` for a code that the codec never writes: zero where there is a scale, and any but that
         of zero where there is none.
         """
-        blocks = self._blocks(int(self.stored[-1]) if self.count else 0)
         used = self.scales > filled(0.0, self.scales)
-        lowest, highest = blocks.amin(dim=1), blocks.amax(dim=1)
-        zeros = (lowest == self.codec.zero) & (highest == self.codec.zero)
-        if not bool(torch.where(used, lowest >= 1, zeros).all()):
+        fine = bool(self.stored.amin() >= 1) if self.count and bool(used.all()) else self._fine_by_block(used)
+        if not fine:
             raise RefusedError("an update chunk has a code out of range; drop its sender")
 
-    def values(self) -> Tensor:
-        """The float32 values [count], exactly code · scale."""
+    def _fine_by_block(self, used: Tensor) -> bool:
+        blocks = self._blocks(int(self.stored[-1]) if self.count else 0)
+        lowest, highest = blocks.amin(dim=1), blocks.amax(dim=1)
+        zeros = (lowest == self.codec.zero) & (highest == self.codec.zero)
+        return bool(torch.where(used, lowest >= 1, zeros).all())
+
+    def values(self, into: Tensor | None = None) -> Tensor:
+        """The float32 values [count], exactly code · scale; written to ``into`` [count] if it is given."""
         if self.codec.bits == 32:
-            return self.stored
-        codes = self._blocks(self.codec.zero).to(torch.float32)
+            return self.stored.clone() if into is None else into.copy_(self.stored)
+        blocks = self._blocks(self.codec.zero)
+        fits = into is not None and blocks.numel() == self.count
+        codes = into.view(blocks.shape).copy_(blocks) if into is not None and fits else blocks.to(torch.float32)
         codes.sub_(filled(float(self.codec.zero), codes))
-        return codes.mul_(self.scales[:, None].expand_as(codes)).reshape(-1)[: self.count]
+        values = codes.mul_(self.scales[:, None].expand_as(codes)).reshape(-1)[: self.count]
+        return values if into is None or fits else into.copy_(values)
 
     def norm_squared(self) -> float:
         """Σ scale² · Σ code², with integer inner sums and float64 pairwise halving over blocks.
@@ -205,9 +222,12 @@ class Quantised:
         if self.codec.bits == 32:
             wide = self.stored.to(torch.float64)
             return pairwise_sum(wide * wide)
-        # The square of a code of 16 bits does not fit into 32 bits with its sign.
-        codes = self._blocks(self.codec.zero).to(torch.int32 if self.codec.bits <= 8 else torch.int64)
-        codes.sub_(self.codec.zero)
+        codes = self._blocks(self.codec.zero)
+        if self.codec.level**2 * self.codec.block <= _FLOAT_WHOLE_MAX:
+            codes = codes.to(torch.float32)
+        else:  # the square of a code of 16 bits does not fit into 32 bits with its sign
+            codes = codes.to(torch.int32 if self.codec.bits <= 8 else torch.int64)
+        codes.sub_(filled(self.codec.zero, codes))
         inner = codes.mul_(codes).sum(dim=1).to(torch.float64)
         wide = self.scales.to(torch.float64)
         return pairwise_sum(wide * wide * inner)

@@ -20,7 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from anynode.exact.arithmetic import filled
+from anynode.exact.arithmetic import filled, square_root
 from anynode.exact.layout import ChunkSpec, Section
 from anynode.exact.quantise import VALUE_MAX, Codec, Quantised
 from anynode_contracts.errors import RefusedError, invariant
@@ -73,21 +73,25 @@ def reduce_chunk(spec: ChunkSpec, contributions: Sequence[Contribution], rules: 
     members = [item for item in contributions if item.full_weight]
     total = sum(item.samples for item in members)
     clips = clip_factors({item.slot: parsed[item.slot] for item in members}, rules, spec.section)
+    work = torch.empty(spec.count)
     mean = weighted_mean(
-        (_contributed(parsed[item.slot], spec.section), item.samples * clips[item.slot] / total) for item in members
+        (_contributed(parsed[item.slot], spec.section, work), item.samples * clips[item.slot] / total)
+        for item in members
     )
     if spec.section == "delta" and not rules.gradients:
         mean.mul_(filled(float(steps_advance([(item.samples, item.steps) for item in members])), mean))
     elif spec.section == "v":
-        mean = torch.sqrt(mean)
+        mean = square_root(mean)
     return codec.encode(_bounded(mean))
 
 
 def weighted_mean(weighed: Iterable[tuple[Tensor, float]]) -> Tensor:
-    """The sum of vectors [values] of one type times their weights, added in the order given."""
+    """The sum of vectors [values] of one type times their weights, added in the order given. Each vector is **spent**
+    before the next is asked for, so that they may share their memory.
+    """
     mean: Tensor | None = None
     for values, weight in weighed:
-        product = values * filled(weight, values)
+        product = values.mul_(filled(weight, values))
         mean = torch.zeros_like(product).add_(product) if mean is None else mean.add_(product)
     invariant(mean is not None, "a mean has members")
     return cast(Tensor, mean)
@@ -124,11 +128,11 @@ def _parse(codec: Codec, item: Contribution, count: int) -> Quantised:
         raise RefusedError(f"slot {item.slot}: {error}") from error
 
 
-def _contributed(quantised: Quantised, section: Section) -> Tensor:
-    values = quantised.values()
-    return values * values if section == "v" else values
+def _contributed(quantised: Quantised, section: Section, work: Tensor) -> Tensor:
+    values = quantised.values(work)
+    return values.mul_(values) if section == "v" else values
 
 
 def _bounded(values: Tensor) -> Tensor:
-    """Within what the codec takes, so that no set of accepted payloads can make a reducer fail."""
-    return torch.minimum(torch.maximum(values, filled(-VALUE_MAX, values)), filled(VALUE_MAX, values))
+    """``values`` brought, in place, within what the codec takes: no set of accepted payloads makes a reducer fail."""
+    return values.clamp_(-VALUE_MAX, VALUE_MAX)

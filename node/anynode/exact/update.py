@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from anynode.blobs.manifest import ChunkRef, Manifest
-from anynode.exact.arithmetic import filled
+from anynode.exact.arithmetic import filled, square_root
 from anynode.exact.layout import ChunkSpec, chunk_specs
 from anynode.exact.reduce import ExchangeRules
 from anynode_contracts.errors import invariant
@@ -43,9 +42,9 @@ class Trained:
         """The values of one chunk."""
         here = slice(spec.start, spec.start + spec.count)
         if spec.section == "v":
-            return torch.sqrt(self.v[here])
+            return square_root(self.v[here])
         moved = self.start[here] - self.params[here]
-        return moved / filled(float(self.steps), moved)
+        return moved.div_(filled(float(self.steps), moved))
 
 
 @dataclass(frozen=True, slots=True)

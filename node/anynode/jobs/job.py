@@ -49,7 +49,7 @@ class DataRef(Settings):
 class Job(Settings):
     """A job as data, equal on every peer. ``files`` maps a safe name to a blob."""
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     name: JobName
     model: ModelRef
     data: DataRef

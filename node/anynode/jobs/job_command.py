@@ -42,14 +42,18 @@ def job() -> None:
 def new(output: Output, *, model: Path, data: Path, batch_size: int, out: Path) -> None:
     """Write a commented job.toml with every key.
 
+    If the model is there already and is a language model, the file suggests the optimizer that suits it best.
+
     Example: anynode job new --model model/ --data data/ --out job.toml
     """
     from anynode.jobs.jobfile import example  # noqa: PLC0415
+    from anynode.jobs.suggestion import suggested_for  # noqa: PLC0415
     from anynode_contracts.files import write_aside  # noqa: PLC0415 - keeps `anynode --help` fast
 
     if out.exists():
         raise UserError(f"{out} exists; remove it or choose another --out")
-    write_aside(out, example(model.as_posix(), data.as_posix(), batch_size).encode())
+    training = suggested_for(out.parent / model / "model.json")
+    write_aside(out, example(model.as_posix(), data.as_posix(), batch_size, training).encode())
     output.say(f"{out}: set the name, the learning rate and the pay, then run `anynode job check {out}`")
     output.result({"path": str(out)})
 
@@ -74,7 +78,8 @@ def check(path: Path, as_json: bool) -> None:
     samples = training.rounds * training.inner_steps_most * training.batch_size * resolved.workers.max_workers
     click.echo(f"{path} is a valid job: {resolved.name}, {resolved.model.parameters} parameters")
     click.echo(f"id {resolved.job_id}")
-    click.echo(f"cost at most {min(samples * resolved.pay.price_wei_per_sample, resolved.pay.budget_wei)} wei")
+    cost_wei = min(samples * resolved.pay.price_wei_per_sample, resolved.pay.budget_wei)
+    click.echo(f"cost at most {show_wei(cost_wei)} ANY")
 
 
 @job.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,8 +95,10 @@ class JobFile(Settings):
             raise UserError(f"{path} is not a valid job ({first_complaint(error)}); mend it there") from error
 
 
-def example(model: str, data: str, batch_size: int) -> str:
-    """A commented ``job.toml`` with every key: required ones set, optional ones shown with their default."""
+def example(model: str, data: str, batch_size: int, training: Mapping[str, Any] | None = None) -> str:
+    """A commented ``job.toml`` with every key: required ones and those in ``training`` set, optional ones shown with
+    their default.
+    """
     chosen: dict[str, dict[str, Any]] = {
         "job": {"name": "example"},
         "model": {"folder": model},
@@ -107,6 +110,7 @@ def example(model: str, data: str, batch_size: int) -> str:
             "learning_rate": 0.003,
             "total_steps": 240,
             "warmup_steps": 10,
+            **(training or {}),
         },
         "workers": {},
         "pay": {"tokens_per_million_samples": "1000", "budget": "100"},
@@ -126,9 +130,12 @@ def _section(name: str, model: Any, chosen: dict[str, Any]) -> str:
         default = field.get_default(call_default_factory=True, validated_data=chosen)
         default = None if default is PydanticUndefined else default
         value = chosen.get(key, default)
-        shown = f'"{value or ""}"' if value is None or isinstance(value, str) else repr(value)
+        if value is None or isinstance(value, str):
+            shown = f'"{value or ""}"'
+        else:
+            shown = repr(list(value) if isinstance(value, tuple) else value)
         prefix = "" if key in chosen else "# "
-        lines.append(f"{prefix + key + ' = ' + shown:<40}# {field.description}")
+        lines.append(f"{prefix + key + ' = ' + shown:<39} # {field.description}")
     return "\n".join(lines)
 
 

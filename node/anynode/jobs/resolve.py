@@ -13,12 +13,15 @@ from anynode.jobs.graph import Graph
 from anynode.jobs.graph_program import TORCH_DTYPES
 from anynode.jobs.job import DataRef, FileRef, Job, ModelRef
 from anynode.jobs.jobfile import JobFile
+from anynode.jobs.settings import Training
 from anynode.jobs.weights import Model, load_model
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.files import write_aside
 
 MODEL_FILES = ("model.json", "model.safetensors")
 FILE_KIND = "file"
+PARTS_MAX = 16
+"""Each share is a pass of its own. A worker with one or two of 16 may be ten times slower than most."""
 
 
 class JobContent(NamedTuple):
@@ -47,7 +50,8 @@ def resolve(path: Path, store: BlobStore) -> Job:
             f"the data set in {data_folder} is {data.hash[:16]}… and not the one that data.hash names; "
             "pack it again or change the hash"
         )
-    _check_fit(model.graph, data, file.training.batch_size, file.training.inner_steps_most)
+    training = with_share(file.training, model.graph.batch_size)
+    _check_fit(model.graph, data, training)
     pay = file.pay.to_pay()
     places = {name: model_folder / name for name in MODEL_FILES}
     places |= {name: data_folder / name for name in (DATA_FILE, *(shard.file for shard in data.manifest.shards))}
@@ -56,10 +60,21 @@ def resolve(path: Path, store: BlobStore) -> Job:
         model=ModelRef(identity=model.graph.identity, parameters=model.graph.parameter_count),
         data=DataRef(hash=data.hash, samples=data.samples, validation_samples=data.validation_samples),
         files={name: _stored(name, place, store) for name, place in sorted(places.items())},
-        training=file.training,
+        training=training,
         workers=file.workers,
         pay=pay,
     )
+
+
+def with_share(training: Training, graph_batch: int) -> Training:
+    """The settings with the smallest share of a worker in gradient mode, where the job file names none: the graph's
+    batch, or more where a batch would be dealt in more than `PARTS_MAX` of them.
+    """
+    if not training.averages_gradients or "share_samples" in training.model_fields_set:
+        return training
+    batches = training.batch_size // graph_batch
+    fewest = next((count for count in range(1, batches + 1) if not batches % count and batches <= count * PARTS_MAX), 0)
+    return training.model_copy(update={"share_samples": fewest * graph_batch}) if fewest else training
 
 
 def materialise(job: Job, store: BlobStore, folder: Path) -> None:
@@ -89,15 +104,27 @@ def open_job(job: Job, folder: Path) -> JobContent:
     listed = {*MODEL_FILES, DATA_FILE, *(shard.file for shard in data.manifest.shards)}
     if said != found or job.files.keys() != listed:
         raise RefusedError("the files of the job are not what its description says; do not take part in this job")
-    _check_fit(model.graph, data, job.training.batch_size, job.training.inner_steps_most)
+    _check_fit(model.graph, data, job.training)
     return JobContent(model, data)
 
 
-def _check_fit(graph: Graph, data: DataSet, batch_size: int, inner_steps: int) -> None:
+def _check_fit(graph: Graph, data: DataSet, training: Training) -> None:
+    batch_size, inner_steps = training.batch_size, training.inner_steps_most
+    unknown = sorted(set(training.muon_except) - graph.parameters.keys())
+    if unknown:
+        raise UserError(
+            f"training.muon_except names {unknown[0]!r}, which the model has not; its parameters are named in "
+            "model.safetensors"
+        )
     if batch_size % graph.batch_size:
         raise UserError(
             f"the model was exported for batches of {graph.batch_size} and training.batch_size is {batch_size}, no "
             "multiple of it; export it again or change the job file"
+        )
+    if training.share_samples % graph.batch_size:
+        raise UserError(
+            f"the model was exported for batches of {graph.batch_size} and training.share_samples is "
+            f"{training.share_samples}, no multiple of it; leave the key out"
         )
     wanted = {name: (column.dtype, column.shape) for name, column in graph.inputs.items()}
     given = {name: (TORCH_DTYPES[column.dtype], column.shape) for name, column in data.columns.items()}

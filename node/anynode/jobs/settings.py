@@ -10,7 +10,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
 WEI_MAX = 2**128 - 1
 
@@ -37,6 +45,15 @@ Number = Annotated[float, BeforeValidator(_number), PlainSerializer(repr, when_u
 Wei = Annotated[int, BeforeValidator(_wei), PlainSerializer(str, when_used="json"), Field(ge=0, le=WEI_MAX)]
 
 
+def _names(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+TensorNames = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...], BeforeValidator(_names)
+]
+
+
 class Settings(BaseModel):
     """Base of every part of a job: frozen, no conversions, no unknown keys."""
 
@@ -44,6 +61,7 @@ class Settings(BaseModel):
 
 
 INNER_STEPS_MAX = 10_000
+SHARES_MAX = 1_024
 
 
 def _inner_steps(value: Any) -> Any:
@@ -58,12 +76,24 @@ def _newcomer_steps(given: dict[str, Any]) -> int:
     return int(given.get("inner_steps_min", 1)) if steps == "auto" else max(1, int(steps) // 4)
 
 
+def _share_samples(given: dict[str, Any]) -> int:
+    """The whole batch; where the model is known, `resolve` chooses less."""
+    return int(given.get("batch_size", 1))
+
+
 class Training(Settings):
     """How the model is trained. The defaults are those measured in the protocol's table."""
 
     batch_size: int = Field(ge=1, le=65_536, description="samples per inner step; a multiple of the graph's batch")
     inner_steps: Annotated[int | Literal["auto"], BeforeValidator(_inner_steps)] = Field(
         description='inner steps of a round; 1 = average gradients, "auto" = as few as keep the line below 5 %'
+    )
+    share_samples: int = Field(
+        default_factory=_share_samples,
+        ge=1,
+        le=65_536,
+        description="inner_steps = 1: samples of a slow worker's smallest share; without it, the graph's batch, or a "
+        "sixteenth of batch_size if that is more",
     )
     inner_steps_min: int = Field(default=10, ge=2, le=INNER_STEPS_MAX, description='fewest inner steps of "auto"')
     inner_steps_max: int = Field(default=50, ge=2, le=INNER_STEPS_MAX, description='most inner steps of "auto"')
@@ -74,8 +104,9 @@ class Training(Settings):
         description="inner steps of a worker whose speed is not known yet; without it, a quarter of a round",
     )
     rounds: int = Field(ge=1, le=1_000_000, description="rounds until the job is done")
-    optimizer: Literal["adamw", "adamw-fresh", "sgd"] = Field(
-        default="adamw", description="adamw starts from published second moments, the others fresh in each round"
+    optimizer: Literal["adamw", "adamw-fresh", "muon", "sgd"] = Field(
+        default="adamw",
+        description="adamw starts from published second moments, muon does so for all but hidden matrices",
     )
     learning_rate: Number = Field(gt=0, le=10, description="peak learning rate of the inner optimizer")
     schedule: Literal["cosine", "linear", "constant"] = Field(
@@ -86,7 +117,13 @@ class Training(Settings):
     inner_warmup_steps: int = Field(
         default=5, ge=0, le=INNER_STEPS_MAX, description="adamw-fresh: steps of linear warm-up in each round"
     )
-    inner_momentum: Number = Field(default=0.9, ge=0, lt=1, description="sgd: momentum")
+    inner_momentum: Number = Field(default=0.9, ge=0, lt=1, description="sgd, muon: momentum")
+    muon_rms: Number = Field(
+        default=0.4, gt=0, le=10, description="muon: root mean square of a matrix's step over the learning rate"
+    )
+    muon_except: TensorNames = Field(
+        default=(), max_length=1_024, description="muon: matrices for AdamW: embeddings and output head"
+    )
     min_lr_ratio: Number = Field(default=0.1, ge=0, le=1, description="last learning rate over the peak")
     beta1: Number = Field(default=0.9, ge=0, lt=1, description="decay of AdamW's first moment")
     beta2: Number = Field(default=0.99, ge=0, lt=1, description="decay of AdamW's second moment")
@@ -120,8 +157,16 @@ class Training(Settings):
             raise ValueError("inner_steps_min is more than inner_steps_max; lower the one or raise the other")
         if self.newcomer_steps > self.inner_steps_most:
             raise ValueError("newcomer_steps is more than a round's inner steps; lower the one or raise the other")
-        if self.optimizer == "adamw-fresh" and self.averages_gradients:
-            raise ValueError('adamw-fresh needs inner_steps above 1; use optimizer "adamw" or "sgd"')
+        if self.batch_size % self.share_samples or (self.parts > SHARES_MAX):
+            raise ValueError(
+                f"share_samples is no part of batch_size, or less than one in {SHARES_MAX}; change it or leave it out"
+            )
+        if self.share_samples != self.batch_size and not self.averages_gradients:
+            raise ValueError("share_samples is for inner_steps = 1; leave it out")
+        if self.optimizer in {"adamw-fresh", "muon"} and self.averages_gradients:
+            raise ValueError(f'{self.optimizer} needs inner_steps above 1; use optimizer "adamw" or "sgd"')
+        if self.muon_except and self.optimizer != "muon":
+            raise ValueError('muon_except needs optimizer "muon"; take it out or change the optimizer')
         if self.optimizer == "adamw-fresh" and self.inner_warmup_steps > self.inner_steps_least:
             raise ValueError("inner_warmup_steps is more than a round's inner steps; lower the one or raise the other")
         return self
@@ -132,9 +177,30 @@ class Training(Settings):
         return self.inner_steps == 1
 
     @property
+    def parts(self) -> int:
+        """How many shares the batch of an inner step is dealt in. A worker's steps are counted in them: in gradient
+        mode it may have fewer than a batch of them, elsewhere a share is a batch.
+        """
+        return self.batch_size // self.share_samples
+
+    @property
     def publishes_moments(self) -> bool:
         """Whether updates carry second Adam moments in refresh rounds, for the next rounds to start from."""
-        return self.optimizer == "adamw" and not self.averages_gradients
+        return self.optimizer in {"adamw", "muon"} and not self.averages_gradients
+
+    @property
+    def inner_vectors(self) -> tuple[str, ...]:
+        """What a worker's inner state holds: all that changes from one inner step to the next."""
+        if self.averages_gradients:
+            return ("gradients",)
+        return ("params", "momentum") if self.optimizer == "sgd" else ("params", "m", "v")
+
+    @property
+    def compared_vectors(self) -> tuple[str, ...]:
+        """What a tolerant replay compares: the inner state and, where the optimizer remembers more than one vector, the
+        direction in which these send the next steps.
+        """
+        return (*self.inner_vectors, "direction") if "m" in self.inner_vectors else self.inner_vectors
 
     @property
     def inner_steps_least(self) -> int:

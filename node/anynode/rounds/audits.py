@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from anynode.rounds.messages import Drawn, Replayed
-from anynode.rounds.records import Assign, Judged, Open, Seal
+from anynode.rounds.claims import blamed, claimed_of, fault_of, leaves_out, merged
+from anynode.rounds.course import Assign, Open, Reason, Result, Seal
+from anynode.rounds.effects import AskAuditor, AverageAgain, Recompute, Replay
+from anynode.rounds.enquiries import Enquiry
+from anynode.rounds.events import Answered, AveragedAgain, Drawn, Recomputed, Replayed
+from anynode.rounds.judgements import CLAIMS_MAX, Claimed, Judged, Outcome, Task, Verdict
+from anynode.rounds.messages import RECEIPTS_MAX, Claim
+
+CLAIM_S = 15.0
+"""So long after its close a verdict waits for those whom a result leaves out, should they hold a receipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What replays have found of a round's slots. ``suspended`` is work in which a first replay has found a difference:
+    it is neither accepted nor accused until a second, independent one has ``decided``.
+    """
+
+    decided: Mapping[int, Replayed] = field(default_factory=dict)
+    suspended: Mapping[int, Replayed] = field(default_factory=dict)
+
+    def with_replay(self, item: Replayed) -> Findings:
+        """Only a difference in the bits that a second replay confirms rejects; two that disagree decide for the worker.
+        What is only out of its tolerance, and what nobody can replay, is void.
+        """
+        if item.slot in self.decided or item.again != (item.slot in self.suspended):
+            return self
+        if item.outcome == "rejected" and not item.again:
+            return replace(self, suspended={**self.suspended, item.slot: item})
+        if item.outcome == "rejected" and item.evidence != "exact":
+            item = replace(item, outcome="void")
+        suspended = {slot: first for slot, first in self.suspended.items() if slot != item.slot}
+        return Findings({**self.decided, item.slot: item}, suspended)
+
+    def to_ask(self, opened: Open, seal: Seal, slots: Iterable[int]) -> dict[str, Replay]:
+        """The replays that are still needed to decide on these slots, with the names under which they are asked for."""
+        left = (slot for slot in slots if slot not in self.decided)
+        replays = (Replay(opened, seal, slot, slot in self.suspended) for slot in left)
+        return {replay_key(effect): effect for effect in replays}
+
+
+def replay_key(effect: Replay) -> str:
+    """The name under which a replay is waited for."""
+    return f"replay {effect.open.round} {effect.slot}" + (" again" if effect.again else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +58,41 @@ class Audit:
     open: Open
     seal: Seal
     assign: Assign
+    result: Result
     drawn: Drawn | None = None
-    replayed: Mapping[int, Replayed] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+    averaged: AveragedAgain | None = None
+    assigns: tuple[Assign, ...] = ()
+    closed_at: float = 0.0
+    claims: Mapping[int, tuple[Claimed, ...]] = field(default_factory=dict)
+    enquiries: Mapping[int, Enquiry] = field(default_factory=dict)
+
+    def with_draw(self, drawn: Drawn) -> Audit:
+        """What the draw names is to be replayed, some of it by other members."""
+        committed = {item.slot: item for item in self.seal.commitments}
+        enquiries = {plan.slot: Enquiry(plan, committed[plan.slot]) for plan in drawn.plans}
+        return replace(self, drawn=drawn, enquiries=enquiries)
+
+    def with_task(self, message: Answered | Recomputed) -> Audit:
+        """What has come of an auditor's task; when it is over, what it shows of the work."""
+        before = self.enquiries.get(message.slot)
+        if before is None or not before.awaits:
+            return self
+        after = before.answered(message) if isinstance(message, Answered) else before.recomputed(message)
+        findings = self.findings if after.finding is None else self.findings.with_replay(after.finding)
+        return replace(self, enquiries={**self.enquiries, message.slot: after}, findings=findings)
+
+    def to_ask(self) -> dict[str, Replay | AskAuditor | Recompute]:
+        """What is still needed for the verdict, by name. A slot's own replay waits for the task on it."""
+        asked = (enquiry.to_ask(self.open, self.seal) for enquiry in self.enquiries.values())
+        wanted: dict[str, Replay | AskAuditor | Recompute] = dict(item for item in asked if item is not None)
+        waiting = {slot for slot, enquiry in self.enquiries.items() if enquiry.awaits and not enquiry.is_decoy}
+        slots = (slot for slot in self.to_replay if slot not in waiting)
+        return wanted | self.findings.to_ask(self.open, self.seal, slots)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(enquiry.task(self.open) for _, enquiry in sorted(self.enquiries.items()))
 
     @property
     def admitted(self) -> tuple[int, ...]:
@@ -38,23 +113,76 @@ class Audit:
         drawn = set(self.drawn.slots) if self.drawn else set()
         return tuple(sorted((drawn & set(self.candidates)) | set(self.assign.weightless)))
 
+    def awaits_claims(self, now: float) -> bool:
+        """Whether somebody whom the result leaves out may still claim to have delivered."""
+        if now >= self.closed_at + CLAIM_S:
+            return False
+        said = {(chunk, item.slot) for items in self.claims.values() for item in items for chunk in item.chunks}
+        return not leaves_out(self.assign, self.result) <= said
+
+    def with_claim(self, claim: Claim) -> Audit:
+        """The audit that remembers what was claimed, if it shows anything."""
+        if claim.slot >= len(self.open.members) or self.open.members[claim.slot].node != claim.node:
+            return self
+        new = claimed_of(claim, self.open)
+        if any(item.slot != claim.slot or fault_of(item, self.open, self.assigns, self.result) for item in new):
+            return self
+        mine = merged(self.claims.get(claim.slot, ()), new, RECEIPTS_MAX)
+        return replace(self, claims={**self.claims, claim.slot: mine})
+
+    def overhears(self, now: float) -> bool:
+        """Whether a claim that reaches a follower now reaches in time whoever judges the round."""
+        return now < self.closed_at + CLAIM_S / 2
+
+    @property
+    def to_average(self) -> AverageAgain | None:
+        """What is still to be averaged again."""
+        if self.averaged is not None or self.drawn is None or not self.drawn.chunks:
+            return None
+        return AverageAgain(self.open, self.seal, self.assign, self.result, self.drawn.chunks)
+
+    @property
+    def for_others(self) -> tuple[int, ...]:
+        """What other members may be asked to replay: a round without a result could not pay them."""
+        return self.to_replay if self.result.chunks else ()
+
     @property
     def to_replay_left(self) -> tuple[int, ...]:
-        return tuple(slot for slot in self.to_replay if slot not in self.replayed)
+        return tuple(slot for slot in self.to_replay if slot not in self.findings.decided)
+
+
+def verdict_of(audit: Audit, drawn: Drawn) -> Verdict:
+    """The verdict on a round. Raises ``KeyError`` while replays are missing."""
+    claims = tuple(item for _, items in sorted(audit.claims.items()) for item in items)[:CLAIMS_MAX]
+    found = {item.chunk: item for item in audit.averaged.found} if audit.averaged else {}
+    proven = {chunk: item for chunk, item in found.items() if item.outcome == "rejected"}
+    reductions = found | blamed(claims, audit.open, audit.result) | proven
+    return Verdict(
+        kind="verdict",
+        round=drawn.round,
+        secret=drawn.secret,
+        block_hash=drawn.block_hash,
+        judged=judge(audit),
+        reductions=tuple(reductions[chunk] for chunk in sorted(reductions)),
+        tasks=audit.tasks,
+        claims=claims,
+    )
 
 
 def judge(audit: Audit) -> tuple[Judged, ...]:
     """One judgement for each commitment of the round. Raises ``KeyError`` while replays are missing."""
-    rejected = {item.slot: item.reason for item in audit.assign.rejected}
+    rejected = {item.slot: item for item in audit.assign.rejected}
     admitted, to_replay = set(audit.admitted), set(audit.to_replay)
     judged = []
     for item in audit.seal.commitments:
         if item.slot in admitted:
-            reason = rejected.get(item.slot, "replayed for admission: equal")
-            judged.append(Judged(item.slot, item.node, True, item.slot not in rejected, reason))
+            outcome: Outcome = "rejected" if item.slot in rejected else "accepted"
+            why = rejected.get(item.slot, Reason(item.slot, "replayed for admission: equal"))
+            judged.append(Judged(item.slot, item.node, outcome, "admission", why.reason, why.proof))
         elif item.slot in to_replay:
-            replayed = audit.replayed[item.slot]
-            judged.append(Judged(item.slot, item.node, True, replayed.accepted, replayed.reason))
+            replayed = audit.findings.decided[item.slot]
+            found = (replayed.outcome, replayed.evidence, replayed.reason, replayed.proof, replayed.residuals)
+            judged.append(Judged(item.slot, item.node, *found))
         else:
-            judged.append(Judged(item.slot, item.node, False, True, "not drawn for audit"))
+            judged.append(Judged(item.slot, item.node, "accepted", "none", "not drawn for audit"))
     return tuple(judged)

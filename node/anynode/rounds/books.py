@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from anynode.rounds.course import Assign, ChunkResult, Open, Seal
 from anynode.rounds.deal import merge, undone
 from anynode.rounds.ids import Range
-from anynode.rounds.records import Assign, ChunkResult, Open, Seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,11 @@ class Books:
 
 
 def counted_samples(seal: Seal, assign: Assign) -> int:
-    """The samples of a round that may be paid: those of every commitment that was not rejected."""
-    counted = {*assign.accepted, *assign.weightless}
+    """The samples of a round that may be paid: those of every commitment, but for nodes that were excluded before. What
+    is rejected with a fraud proof may yet be paid after an appeal.
+    """
+    appealable = (item.slot for item in assign.rejected if item.proof)
+    counted = {*assign.accepted, *assign.weightless, *appealable}
     return sum(item.samples for item in seal.commitments if item.slot in counted)
 
 

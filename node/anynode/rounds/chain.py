@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from anynode.rounds.certificates import Verifiers, check_certificate, check_words
+from anynode.rounds.course import Seal
 from anynode.rounds.records import GENESIS, Record, SignedRecord
 from anynode.rounds.roster import Roster
-from anynode.rounds.statements import statement
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import BreachError, Offence, RefusedError, StorageError, UserError
-from anynode_contracts.signing import SigningDomain, check
+from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.files import append_synced
+from anynode_contracts.signing import SigningDomain
 
 _signed: TypeAdapter[SignedRecord] = TypeAdapter(SignedRecord)
 
@@ -23,32 +24,22 @@ def verify(
     records: Iterable[SignedRecord],
     job: str,
     domain: SigningDomain,
-    coordinators: Iterable[str],
+    verifiers: Verifiers,
     *,
     height: int = 0,
     previous: str = GENESIS,
 ) -> None:
-    """Check that records continue a chain of ``job`` and that a coordinator of the network signed each.
+    """Check that records continue a chain of ``job`` and that enough verifiers of the network signed each.
 
     Raises ``RefusedError`` with the first record that does not.
     """
-    allowed = {address.lower() for address in coordinators}
     for signed in records:
         record = signed.record
         if (record.job, record.height, record.previous) != (job, height, previous):
             raise RefusedError(f"record {record.height} of job {job[:16]}… breaks the hash chain; ask another peer")
-        for address in allowed:
-            try:
-                check(domain, statement(job, record), signed.signature, address)
-                break
-            except RefusedError:
-                continue
-        else:
-            raise BreachError(
-                f"record {record.height} of job {job[:16]}… is not signed by a verifier of this network; "
-                "ask another peer or check the network file",
-                Offence.SIGNATURE,
-            )
+        check_certificate(signed, domain, verifiers)
+        if isinstance(record.body, Seal):
+            check_words(record.body, job, domain, verifiers.addresses)
         height, previous = height + 1, record.hash
 
 
@@ -68,7 +59,7 @@ class RecordLog:
     def bodies(self) -> list[Record]:
         return [signed.record for signed in self.records]
 
-    def load(self, domain: SigningDomain, coordinators: Iterable[str]) -> None:
+    def load(self, domain: SigningDomain, verifiers: Verifiers) -> None:
         """Read and check what an earlier run kept. A last line cut short by a crash is dropped.
 
         Raises ``UserError`` when the file is damaged.
@@ -80,7 +71,7 @@ class RecordLog:
         records: list[SignedRecord] = []
         try:
             records.extend(_signed.validate_json(line) for line in whole.splitlines())
-            verify(records, self.job, domain, coordinators)
+            verify(records, self.job, domain, verifiers)
         except (ValidationError, RefusedError) as error:
             what = f"its line {len(records) + 1} is no record" if isinstance(error, ValidationError) else f"{error}"
             raise UserError(f"the record chain {self.path} is damaged: {what}; remove it to fetch it anew") from error
@@ -94,23 +85,7 @@ class RecordLog:
         """Append records that `verify` has accepted. Raises ``StorageError`` when the disk is full."""
         new = list(records)
         data = b"".join(canonical_json(asdict(signed)) + b"\n" for signed in new)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: what a full disk did not take must not wait in a buffer to be written behind our back.
-            with self.path.open("ab", buffering=0) as file:
-                before = file.tell()
-                try:
-                    rest = memoryview(data)
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(before)
-                    raise
-        except OSError as error:
-            raise StorageError(
-                f"cannot write {self.path}: {error.strerror}; free some space or choose another folder"
-            ) from error
+        append_synced(self.path, data)
         for signed in new:
             self.roster.note(signed.record)
         self.records.extend(new)

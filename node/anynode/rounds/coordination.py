@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
@@ -10,14 +10,26 @@ from typing import TypeVar
 from blake3 import blake3
 
 from anynode.rounds import asking
-from anynode.rounds.audits import Audit
+from anynode.rounds.appeals import Appeal, Rejections
+from anynode.rounds.audits import Audit, Findings
+from anynode.rounds.course import Assign, Open, Result, Seal
 from anynode.rounds.effects import CoordinatorEffect
-from anynode.rounds.messages import Beacon, ChunkDone, Commitment, Replayed, StateReport
+from anynode.rounds.events import Beacon, Corrected, Excise
+from anynode.rounds.judgements import Ruling
+from anynode.rounds.messages import ChunkDone, Commitment, StateReport
 from anynode.rounds.quotas import Pace
-from anynode.rounds.records import GENESIS, Assign, Open, Result, Seal
+from anynode.rounds.records import GENESIS
+from anynode.rounds.standing import Standing
 from anynode.rounds.table import Table
 
 T = TypeVar("T")
+
+RETURN_S = 3.0
+"""So long one waits for members that may come back at any moment, though others could work without them."""
+
+
+Witnessed = Mapping[int, Mapping[int, int]]
+"""By chunk, the senders for whom a witness has spoken, and its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +37,12 @@ class Rules:
     """What the job and the network fix for all rounds. Times are in seconds of the coordinator's clock.
 
     A round has from ``inner_steps_min`` to ``inner_steps_max`` inner steps: one number, or a range in which the pace
-    as measured decides; then the job ends at ``total_steps``. ``audit_key`` is secret: the audit secret of a round is
-    derived from it. ``hardware`` is the class in which work can be replayed bit for bit; empty admits every class.
-    ``samples_max`` is what the budget pays: the job ends before a round that it could not pay.
+    as measured decides; then the job ends at ``total_steps``. Quotas, commitments and ``newcomer_steps`` count shares
+    of ``batch_size`` samples, ``parts`` to an inner step: in gradient mode a slow member has fewer than one step's.
+    ``audit_key`` is secret: the audit secret of a round is derived from it. ``hardware`` are the classes whose work can
+    be audited here; none of them admits every class. ``samples_max`` is what the budget pays: the job ends before a
+    round that it could not pay. ``sealer`` is this coordinator, ``sign_nothing(round, slots)`` its word on
+    the slots of which it seals nothing (`words.py`).
     """
 
     job: str
@@ -42,35 +57,51 @@ class Rules:
     chunks_on_refresh: int
     audit_key: bytes
     publishes_moments: bool = True
+    parts: int = 1
     total_steps: int = 1 << 62
     samples_max: int = 1 << 62
-    hardware: str = ""
+    hardware: frozenset[str] = frozenset()
     members_min: int = 1
     members_max: int = 1000
     work_s: int = 120
     exchange_s: int = 30
     alive_s: float = 15.0
     attempts_max: int = 5
+    sealer: str = ""
+    sign_nothing: Callable[[int, tuple[int, ...]], tuple[str, ...]] = lambda _, slots: ("",) * len(slots)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """What is known of a node. ``state_round``: the round whose start state it holds, -1 for none.
 
-    ``pace`` and ``chunks_per_s``, how fast it works and reduces, are measured here and are in no record.
+    ``gone_at``: when its connection closed, None since it was heard of again. ``pace`` and ``chunks_per_s``, how fast
+    it works and reduces, are measured here and are in no record; ``paced_in`` and ``measured_in`` are the rounds that
+    say so.
     """
 
     peer: str
     hardware: str
     code_version: str = ""
     reduces: bool = True
+    audits: bool = False
     seen_at: float = 0.0
+    gone_at: float | None = None
     state_round: int = -1
     joined: bool = False
-    proven: bool = False
-    banned: str = ""
+    standing: Standing = field(default_factory=Standing)
     pace: Pace = field(default_factory=Pace)
+    paced_in: int = -1
     chunks_per_s: float = 0.0
+    measured_in: int = -1
+
+    @property
+    def proven(self) -> bool:
+        return self.standing.proven
+
+    @property
+    def banned(self) -> str:
+        return self.standing.banned
 
 
 class Phase(Enum):
@@ -88,10 +119,16 @@ class Phase(Enum):
 class State:
     """Everything the coordinator knows. ``round`` is the round under way, or the next to open.
 
-    ``witnessed`` are the senders of a chunk whose delivery its witness has taken, ``omitting`` the chunks whose reducer
-    has left out one of them. Measured, and so unknown (None) to a coordinator that read its records back:
-    ``opened_at``, and ``idle_since``, when the work of the last round was done. ``idle_s`` is the moving average of
-    what a round takes beside it.
+    ``witnessed`` are the senders of a chunk whose delivery a witness has taken, with its slot, ``omitting`` the chunks
+    whose reducer
+    has left out one of them, ``come_back`` the slots whose members have joined again since the round opened. ``excise``
+    is what is to be taken out of the model before the next round opens, ``corrected`` what that gives.
+
+    Measured, and so unknown (None) to a coordinator that read its records back: ``opened_at``, and ``idle_since``, when
+    the work of the last round was done. ``idle_s`` is the moving average of what a round takes beside it, ``round_s``
+    that from opening to close, and ``replay_steps_per_s`` that of how fast work can be replayed (0: not measured).
+    ``restored_at`` is when it read them back, None for one that did not.
+    ``appeals`` wait to be heard; ``ruling`` is what the first of them has come to.
     """
 
     rules: Rules
@@ -109,23 +146,34 @@ class State:
     open: Open | None = None
     seal: Seal | None = None
     assign: Assign | None = None
+    assigns: tuple[Assign, ...] = ()
     result: Result | None = None
     since: float = 0.0
     opened_at: float | None = None
     idle_since: float | None = None
     idle_s: float = 0.0
+    restored_at: float | None = None
+    round_s: float = 0.0
+    replay_steps_per_s: float = 0.0
     beacon: Beacon | None = None
     commitments: Table[int, Commitment] = field(default_factory=Table)
     committed_at: Table[int, float] = field(default_factory=Table)
-    replayed: Mapping[int, Replayed] = field(default_factory=dict)
+    come_back: frozenset[int] = frozenset()
+    rates_ppm: tuple[int, ...] = ()
+    findings: Findings = field(default_factory=Findings)
     done: Mapping[int, ChunkDone] = field(default_factory=dict)
     fetched: frozenset[int] = frozenset()
-    witnessed: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    witnessed: Witnessed = field(default_factory=dict)
     omitting: frozenset[int] = frozenset()
     applied_root: str = ""
     reports: Table[str, StateReport] = field(default_factory=Table)
     audits: Mapping[int, Audit] = field(default_factory=dict)
     asked: Table[str, float] = field(default_factory=Table)
+    excise: Excise | None = None
+    corrected: Corrected | None = None
+    rejections: Rejections = field(default_factory=Table)
+    appeals: Mapping[tuple[int, str], Appeal] = field(default_factory=dict)
+    ruling: Ruling | None = None
 
 
 Step = tuple[State, list[CoordinatorEffect]]
@@ -139,7 +187,18 @@ def audit_secret(rules: Rules, round_: int) -> str:
 def alive(state: State, name: str, now: float) -> bool:
     """Whether a node has joined, has not left, and has been heard of lately."""
     node = state.nodes.get(name)
-    return node is not None and node.joined and now - node.seen_at < state.rules.alive_s
+    return node is not None and node.joined and now < lost_at(state, node)
+
+
+def lost_at(state: State, node: Node) -> float:
+    """When a node that has joined was lost, or will be if nothing more is heard of it."""
+    silent_at = node.seen_at + state.rules.alive_s
+    return silent_at if node.gone_at is None else min(node.gone_at, silent_at)
+
+
+def unheard(state: State, node: Node) -> bool:
+    """Whether a node is known from records only: since this coordinator read them back nothing was heard of it."""
+    return state.restored_at is not None and node.seen_at <= state.restored_at
 
 
 def with_node(state: State, name: str, **changes: object) -> State:

@@ -1,46 +1,48 @@
-"""What a coordinator does next: one record or one question to its shell at a time, from all that it knows. Pure."""
+"""What a coordinator does next in the round under way: one record or one question to its shell at a time. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from blake3 import blake3
-
-from anynode.rounds.absorbing import absorb
-from anynode.rounds.audits import judge
+from anynode.rounds.absorbing import append
+from anynode.rounds.audit_secrets import hash_of
 from anynode.rounds.books import close_books
-from anynode.rounds.coordination import Phase, State, Step, alive, ask, audit_secret, present
-from anynode.rounds.deal import deal, take, work_seed
-from anynode.rounds.effects import Append, Apply, CoordinatorEffect, DrawAudits, FetchResult, GetBeacon, Replay
-from anynode.rounds.messages import PROTOCOL, ChunkDone
-from anynode.rounds.pacing import inner_steps
-from anynode.rounds.quotas import deadline_s, median_speed, quotas, within_budget
-from anynode.rounds.records import (
-    Assign,
-    Begin,
-    Body,
-    ChunkResult,
-    Close,
-    Committed,
-    Finish,
-    Member,
-    Open,
-    Reason,
-    Record,
-    Reduction,
-    Report,
-    Result,
-    Seal,
-    Verdict,
+from anynode.rounds.coordination import (
+    RETURN_S,
+    Phase,
+    State,
+    Step,
+    alive,
+    ask,
+    audit_secret,
+    lost_at,
+    present,
+    unheard,
 )
-from anynode.rounds.shares import share
+from anynode.rounds.course import Assign, ChunkResult, Close, Committed, Reason, Reduction, Report, Result, Seal
+from anynode.rounds.deal import work_seed
+from anynode.rounds.effects import (
+    Apply,
+    CoordinatorEffect,
+    FetchResult,
+    GetBeacon,
+    GetRates,
+)
+from anynode.rounds.messages import ChunkDone
+from anynode.rounds.opening import advance_waiting, ready_nodes
+from anynode.rounds.shares import share, to_measure_again
+from anynode.rounds.standing import least_rate_ppm
+
+ABSENT_S = 1.0
+"""A sender that dies inside an exchange is waited for this long: its connection may be back in a moment."""
 
 
 def advance(state: State, now: float) -> Step:
     """One step in the round under way; no effects when nothing can be done but wait."""
     match state.phase:
         case Phase.WAITING:
-            return _advance_waiting(state, now)
+            return advance_waiting(state, now)
         case Phase.WORKING:
             return _advance_working(state, now)
         case Phase.ADMITTING:
@@ -53,73 +55,6 @@ def advance(state: State, now: float) -> Step:
             return state, []
 
 
-# ---------------------------------------------------------------- opening
-
-
-def _advance_waiting(state: State, now: float) -> Step:
-    rules = state.rules
-    if state.height == 0:
-        return _append(state, Begin("begin", PROTOCOL, rules.state_root), now)
-    steps_left = (rules.samples_max - state.samples) // rules.batch_size
-    over = state.round >= rules.rounds or state.steps >= rules.total_steps
-    if over or steps_left < rules.inner_steps_min:
-        return _append(state, Finish("finish", state.round, state.state_root), now)
-    key = f"beacon {state.round}"
-    has_beacon = state.beacon is not None and state.beacon.round == state.round
-    fewest = rules.members_min if state.round == 0 else 1
-    if len(state.nodes) < fewest or (not has_beacon and state.asked.get(key, 0.0) > now):
-        return state, []
-    ready = _ready(state, now)
-    if len(ready) < fewest or not any(state.nodes[name].reduces for name in ready):
-        return state, []
-    if state.beacon is None or not has_beacon:
-        return ask(state, key, GetBeacon(state.round), now)
-    return _append(state, _opening(state, ready, steps_left, state.beacon.block_hash), now)
-
-
-def _ready(state: State, now: float) -> list[str]:
-    """Who gets a place. Where there are more than places, who has one changes from round to round."""
-    ready = [
-        name
-        for name, node in state.nodes.items()
-        if node.joined and not node.banned and node.state_round == state.round and alive(state, name, now)
-    ]
-    ready.sort(key=lambda name: blake3(f"{state.rules.job} {state.round} {name}".encode()).digest())
-    return ready[: state.rules.members_max]
-
-
-def _opening(state: State, ready: list[str], steps_left: int, beacon: str) -> Open:
-    rules = state.rules
-    paces = [state.nodes[name].pace for name in ready]
-    length = inner_steps(state.idle_s, median_speed(paces), rules.inner_steps_min, rules.inner_steps_max)
-    length = min(length, steps_left)
-    steps = within_budget(quotas(paces, length, rules.newcomer_steps), steps_left)
-    places = sorted(zip(ready, steps, strict=False))
-    members = tuple(_member(state, slot, name, quota) for slot, (name, quota) in enumerate(places))
-    samples = [member.quota_steps * rules.batch_size for member in members]
-    pool, cursor, returned = take(state.cursor, state.returned, sum(samples))
-    due = not state.has_moments or state.round % rules.refresh_rounds == 0
-    return Open(
-        kind="open",
-        round=state.round,
-        state_root=state.state_root,
-        beacon=beacon,
-        refresh=rules.publishes_moments and due,
-        members=members,
-        ranges=deal(pool, samples, work_seed(rules.job, state.round, beacon)),
-        cursor=cursor,
-        returned=returned,
-        inner_steps=length,
-        work_s=deadline_s(paces[: len(steps)], steps, length, rules.work_s),
-        exchange_s=rules.exchange_s,
-    )
-
-
-def _member(state: State, slot: int, name: str, quota: int) -> Member:
-    node = state.nodes[name]
-    return Member(slot, name, node.peer, node.hardware, quota, node.proven, node.reduces)
-
-
 # ---------------------------------------------------------------- sealing
 
 
@@ -130,6 +65,10 @@ def _advance_working(state: State, now: float) -> Step:
         member.slot not in state.commitments and alive(state, member.node, now) for member in opened.members
     ):
         return state, []
+    if in_time and not _somebody_can_exchange(state, now) and _dead_are_waited_for(state, now):
+        return state, []
+    if not state.rates_ppm:
+        return ask(state, f"rates {opened.round}", GetRates(opened), now)
     if state.beacon is None or state.beacon.round != opened.round:
         # The block that opened the round is old by now, and the sealed height has to lie in the future.
         return ask(state, f"beacon {opened.round}", GetBeacon(opened.round), now)
@@ -138,9 +77,36 @@ def _advance_working(state: State, now: float) -> Step:
         for member in opened.members
         if member.slot not in state.commitments
     )
-    secret_hash = blake3(bytes.fromhex(audit_secret(state.rules, opened.round))).hexdigest()
-    seal = Seal("seal", opened.round, _committed(state), missing, secret_hash, state.beacon.audit_height)
-    return _append(state, seal, now)
+    secret_hash = hash_of(audit_secret(state.rules, opened.round))
+    committed, height = _committed(state), state.beacon.audit_height
+    rates_ppm = tuple(_rate_ppm(state, item) for item in committed)
+    sealer, absences = state.rules.sealer, state.rules.sign_nothing(opened.round, tuple(item.slot for item in missing))
+    seal = Seal("seal", opened.round, committed, missing, secret_hash, height, rates_ppm, sealer, absences)
+    return append(state, seal, now)
+
+
+def _rate_ppm(state: State, item: Committed) -> int:
+    """What stake and pay ask for, and never less than the node has shown by its audits."""
+    return max(state.rates_ppm[item.slot], least_rate_ppm(state.nodes[item.node].standing))
+
+
+def _somebody_can_exchange(state: State, now: float) -> bool:
+    """Whether a round sealed now would have a live member to reduce what was committed."""
+    members = present(state.open).members
+    return any(members[slot].reduces and alive(state, members[slot].node, now) for slot in state.commitments)
+
+
+def _dead_are_waited_for(state: State, now: float) -> bool:
+    """Whether a round without a live member goes on waiting for one to come back: sealed, it would be void. Where
+    others stand ready it waits for a moment only, and opens anew with them."""
+    members = present(state.open).members
+    back = [state.nodes[member.node] for member in members if not state.nodes[member.node].banned]
+    lost = [lost_at(state, node) for node in back if node.joined]
+    if not lost:
+        return False
+    places = {member.node for member in members}
+    others = any(name not in places and state.nodes[name].reduces for name in ready_nodes(state, now))
+    return not others or now < max(lost) + RETURN_S
 
 
 def _committed(state: State) -> tuple[Committed, ...]:
@@ -177,16 +143,19 @@ def _advance_admitting(state: State, now: float) -> Step:
         weightless = tuple(item.slot for item in standing if not opened.members[item.slot].proven)
         return _assign(state, proven, banned, weightless, now)
     asking_for: list[CoordinatorEffect] = []
-    for item in standing:
-        if item.slot not in state.replayed:
-            state, effects = ask(state, f"replay {opened.round} {item.slot}", Replay(opened, seal, item.slot), now)
-            asking_for += effects
-    if asking_for or any(item.slot not in state.replayed for item in standing):
+    to_ask = state.findings.to_ask(opened, seal, (item.slot for item in standing))
+    for key, effect in to_ask.items():
+        state, effects = ask(state, key, effect, now)
+        asking_for += effects
+    if to_ask:
         return state, asking_for
-    verdicts = [state.replayed[item.slot] for item in standing]
-    accepted = tuple(verdict.slot for verdict in verdicts if verdict.accepted)
-    rejected = tuple(Reason(verdict.slot, verdict.reason) for verdict in verdicts if not verdict.accepted)
-    return _assign(state, accepted, banned + rejected, (), now)
+    verdicts = [state.findings.decided[item.slot] for item in standing]
+    accepted = tuple(verdict.slot for verdict in verdicts if verdict.outcome == "accepted")
+    found = (verdict for verdict in verdicts if verdict.outcome == "rejected")
+    rejected = tuple(Reason(verdict.slot, verdict.reason, verdict.proof) for verdict in found)
+    # What could not be decided stays out of the average, and is looked at once more when the round has closed.
+    undecided = tuple(verdict.slot for verdict in verdicts if verdict.outcome == "void")
+    return _assign(state, accepted, banned + rejected, undecided, now)
 
 
 def _assign(
@@ -194,9 +163,21 @@ def _assign(
 ) -> Step:
     """The first assignment of a round's chunks."""
     opened, rules = present(state.open), state.rules
+    rates = _rates(state, accepted, now)
+    if not rates and _may_return(state, accepted) and now < state.since + opened.exchange_s:
+        return state, []
     count = rules.chunks_on_refresh if opened.refresh else rules.chunks
-    reducers = share(range(count), {}, _rates(state, accepted, now), _share_seed(state, 0))
-    return _append(state, Assign("assign", opened.round, 0, accepted, rejected, weightless, reducers), now)
+    measured = {slot: state.nodes[opened.members[slot].node].measured_in for slot in rates}
+    again = to_measure_again(rates, measured, opened.round)
+    reducers = share(range(count), {}, rates, _share_seed(state, 0), again)
+    absent = _absent(state, accepted, now)
+    return append(state, Assign("assign", opened.round, 0, accepted, rejected, weightless, absent, reducers), now)
+
+
+def _absent(state: State, accepted: tuple[int, ...], now: float) -> tuple[int, ...]:
+    """The accepted slots whose members are not there: what they have not delivered yet is not waited for."""
+    members = present(state.open).members
+    return tuple(slot for slot in accepted if not alive(state, members[slot].node, now))
 
 
 def _rates(state: State, accepted: tuple[int, ...], now: float) -> dict[int, float]:
@@ -207,6 +188,12 @@ def _rates(state: State, accepted: tuple[int, ...], now: float) -> dict[int, flo
         for slot in accepted
         if members[slot].reduces and alive(state, members[slot].node, now)
     }
+
+
+def _may_return(state: State, accepted: tuple[int, ...]) -> bool:
+    """Whether somebody who could reduce has died and not left: who comes back in time saves the round."""
+    places = [present(state.open).members[slot] for slot in accepted]
+    return any(place.reduces and state.nodes[place.node].joined for place in places)
 
 
 def _share_seed(state: State, attempt: int) -> str:
@@ -220,11 +207,13 @@ def _share_seed(state: State, attempt: int) -> str:
 def _advance_exchanging(state: State, now: float) -> Step:
     opened, assign = present(state.open), present(state.assign)
     if not assign.reducers:
-        return _append(state, _result(state, {}), now)
+        return append(state, _result(state, {}), now)
     if len(state.fetched) == len(assign.reducers):
-        return _append(state, _result(state, state.done), now)
+        return append(state, _result(state, state.done), now)
     late = now >= state.since + opened.exchange_s
-    if late or state.omitting or _a_reducer_has_died(state, now):
+    if late or state.omitting or _a_reducer_has_died(state, now) or _a_sender_has_died(state, now):
+        if not late and not _rates(state, assign.accepted, now) and _may_return(state, assign.accepted):
+            return state, []
         return _reassign(state, late, now)
     for done in state.done.values():
         if done.chunks[0] not in state.fetched:
@@ -242,15 +231,24 @@ def _a_reducer_has_died(state: State, now: float) -> bool:
     )
 
 
+def _a_sender_has_died(state: State, now: float) -> bool:
+    """Whether reducers wait for a member that has been away for a moment. What it has delivered still counts."""
+    assign, members = present(state.assign), present(state.open).members
+    if assign.attempt + 2 >= state.rules.attempts_max or len(state.done) == len(assign.reducers):
+        return False  # the last attempts are for reducers that die; without one the senders' time runs out
+    awaited = (members[slot].node for slot in assign.accepted if slot not in assign.absent)
+    return any(not alive(state, name, now - ABSENT_S) for name in awaited)
+
+
 def _reassign(state: State, late: bool, now: float) -> Step:
     """Give what is missing to others; what was fetched stays, and so does the work of who is alive and in time.
 
-    A chunk whose reducer left out a witnessed sender goes to the witness.
+    A chunk whose reducer left out a witnessed sender goes to a witness.
     """
-    opened, assign = present(state.open), present(state.assign)
+    assign = present(state.assign)
     rates = _rates(state, assign.accepted, now)
     if not rates or assign.attempt + 1 >= state.rules.attempts_max:
-        return _append(state, _result(state, {}), now)
+        return append(state, _result(state, {}), now)
     kept: dict[int, int] = {}
     slow: set[int] = set()
     for item in assign.reducers:
@@ -258,8 +256,9 @@ def _reassign(state: State, late: bool, now: float) -> Step:
             kept[item.chunk] = item.slot
         elif item.chunk in state.omitting:
             slow.add(item.slot)
-            if item.witness in rates and item.witness != item.slot:
-                kept[item.chunk] = item.witness
+            holders = [slot for slot in state.witnessed.get(item.chunk, {}).values() if slot in rates]
+            if holders:
+                kept[item.chunk] = min(holders)
         elif late:
             slow.add(item.slot)
         elif item.slot in rates:
@@ -268,8 +267,8 @@ def _reassign(state: State, late: bool, now: float) -> Step:
     others = {slot: rate for slot, rate in rates.items() if slot not in slow}
     attempt = assign.attempt + 1
     reducers = share(free, kept, others or rates, _share_seed(state, attempt))
-    body = Assign("assign", opened.round, attempt, assign.accepted, assign.rejected, assign.weightless, reducers)
-    return _append(state, body, now)
+    body = replace(assign, attempt=attempt, absent=_absent(state, assign.accepted, now), reducers=reducers)
+    return append(state, body, now)
 
 
 def fetch_key(done: ChunkDone) -> str:
@@ -292,7 +291,7 @@ def _result(state: State, done: Mapping[int, ChunkDone]) -> Result:
     return Result("result", opened.round, chunks, reductions, books.steps, books.cursor, books.returned)
 
 
-# ---------------------------------------------------------------- closing and judging
+# ---------------------------------------------------------------- closing
 
 
 def _advance_applying(state: State, now: float) -> Step:
@@ -300,40 +299,18 @@ def _advance_applying(state: State, now: float) -> Step:
     if not state.applied_root:
         return ask(state, f"apply {opened.round}", Apply(opened, result), now)
     in_time = now < state.since + opened.exchange_s
+    returned_by = (state.restored_at or 0.0) + RETURN_S
     if in_time and any(
         node.joined
         and not node.banned
         and node.state_round >= state.round
         and name not in state.reports
         and alive(state, name, now)
+        and not (unheard(state, node) and now >= returned_by)
         for name, node in state.nodes.items()
     ):
         return state, []
     reports = sorted(state.reports.items())
     agreeing = tuple(Report(name, item.signature) for name, item in reports if item.state_root == state.applied_root)
     forks = tuple(name for name, item in reports if item.state_root != state.applied_root)
-    return _append(state, Close("close", opened.round, state.applied_root, agreeing, forks), now)
-
-
-def advance_audits(state: State, now: float) -> Step:
-    """One step in the audits of closed rounds."""
-    for round_, audit in state.audits.items():
-        if audit.drawn is None:
-            draw = DrawAudits(audit.open, audit.seal, audit.candidates)
-            asked, effects = ask(state, f"draw {round_}", draw, now)
-            if effects:
-                return asked, effects
-            continue
-        for slot in audit.to_replay_left:
-            asked, effects = ask(state, f"replay {round_} {slot}", Replay(audit.open, audit.seal, slot), now)
-            if effects:
-                return asked, effects
-        if not audit.to_replay_left:
-            body = Verdict("verdict", round_, audit.drawn.secret, audit.drawn.block_hash, judge(audit))
-            return _append(state, body, now)
-    return state, []
-
-
-def _append(state: State, body: Body, now: float) -> Step:
-    record = Record(state.rules.job, state.height, state.head, body)
-    return absorb(state, record, now), [Append(record)]
+    return append(state, Close("close", opened.round, state.applied_root, agreeing, forks), now)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from anynode.rounds.messages import Failed, Tick
+from anynode.rounds.events import Failed, Tick
 from anynode_contracts.errors import StorageError, UserError
 
 log = logging.getLogger(__name__)

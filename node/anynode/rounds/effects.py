@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anynode.rounds.appeals import Appeal
+from anynode.rounds.course import Assign, Open, Result, Seal
+from anynode.rounds.events import Plan
+from anynode.rounds.judgements import CorrectedRound, Excision
 from anynode.rounds.messages import (
     ChunkDone,
+    Claim,
     Commitment,
     Delivery,
     DeliveryReceipt,
@@ -14,8 +19,9 @@ from anynode.rounds.messages import (
     Refused,
     StateReport,
     Sync,
+    WorkLeft,
 )
-from anynode.rounds.records import Assign, Open, Record, Result, Seal
+from anynode.rounds.records import Record
 
 # ---------------------------------------------------------------- of a member
 
@@ -24,7 +30,7 @@ from anynode.rounds.records import Assign, Open, Record, Result, Seal
 class Send:
     """Sign if needed and send to the coordinator; an answer comes back as a message."""
 
-    message: Join | Sync | Commitment | ChunkDone | DeliveryReceipt | StateReport
+    message: Join | Sync | Commitment | ChunkDone | DeliveryReceipt | Claim | StateReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +66,10 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Sign a receipt for the delivered chunks and return it to the sender."""
+    """Sign a receipt for the delivered chunks, of which ``late`` came too late, and return it to the sender."""
 
     delivery: Delivery
+    late: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,14 @@ class Fault:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeepEvidence:
+    """This seal leaves out what a coordinator has given this receipt for: keep it, tell the verifiers and the user."""
+
+    receipt: Receipt
+    seal: Seal
+
+
 # ---------------------------------------------------------------- of the coordinator
 
 
@@ -114,7 +129,7 @@ class Answer:
     """Sign if needed and send to a member."""
 
     node: str
-    message: Receipt | Refused
+    message: Receipt | Refused | WorkLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +148,50 @@ class GetBeacon:
 
 
 @dataclass(frozen=True, slots=True)
+class GetRates:
+    """How often each member of the round is to be audited; answer `AuditRates`."""
+
+    open: Open
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
-    """Recompute a slot's work; answer `Replayed`."""
+    """Recompute a slot's work; answer `Replayed`. ``again``: a first replay has found a difference; another auditor,
+    which knows nothing of it, recomputes the work bit by bit in the class of its worker.
+    """
 
     open: Open
     seal: Seal
     slot: int
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskAuditor:
+    """Have another member do a slot's work again, which it is told nothing of; answer `Answered`, also when it keeps
+    silent.
+    """
+
+    open: Open
+    seal: Seal
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Recompute:
+    """Do an auditor's task here, in a fresh process if ``again``; answer `Recomputed`."""
+
+    open: Open
+    seal: Seal
+    plan: Plan
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Replay rejected work once more, whole and in a fresh process; answer `Heard`."""
+
+    appeal: Appeal
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +204,52 @@ class FetchResult:
 
 @dataclass(frozen=True, slots=True)
 class DrawAudits:
-    """When the sealed height is reached, draw the slots to audit; answer `Drawn`."""
+    """At the sealed height, draw the slots with their auditors, and the averaged chunks; answer `Drawn`."""
 
     open: Open
     seal: Seal
+    assign: Assign
+    result: Result
     candidates: tuple[int, ...]
 
 
-MemberEffect = Send | StartWork | StopWork | Deliver | Acknowledge | Reduce | Apply | FetchState | Fault
-CoordinatorEffect = Append | Answer | SendRecords | GetBeacon | Replay | FetchResult | Apply | DrawAudits | Fault
+@dataclass(frozen=True, slots=True)
+class AverageAgain:
+    """Average these chunks of a closed round again from what their senders delivered; answer `AveragedAgain`."""
+
+    open: Open
+    seal: Seal
+    assign: Assign
+    result: Result
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MakeCorrection:
+    """Compute the state that number ``round`` would open from without the excised, and save it as the one of the number
+    after; answer `Corrected` or `Failed`, after which it is given up.
+    """
+
+    round: int
+    excised: tuple[Excision, ...]
+    rounds: tuple[CorrectedRound, ...]
+
+
+MemberEffect = Send | StartWork | StopWork | Deliver | Acknowledge | Reduce | Apply | FetchState | Fault | KeepEvidence
+CoordinatorEffect = (
+    Append
+    | Answer
+    | SendRecords
+    | GetBeacon
+    | GetRates
+    | Replay
+    | AskAuditor
+    | Recompute
+    | Hear
+    | FetchResult
+    | Apply
+    | DrawAudits
+    | AverageAgain
+    | MakeCorrection
+    | Fault
+)

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import replace
 
 from anynode.rounds import asking
-from anynode.rounds.effects import Acknowledge, Fault, MemberEffect
-from anynode.rounds.membership import Batch, State, Step, find_slot, is_among
-from anynode.rounds.messages import (
+from anynode.rounds.audit_secrets import opens
+from anynode.rounds.claims import claimable
+from anynode.rounds.course import CHUNKS_PER_MESSAGE_MAX, Assign, Begin, Close, Finish, Open, Result, Seal
+from anynode.rounds.effects import Acknowledge, Fault, KeepEvidence, MemberEffect
+from anynode.rounds.events import (
+    Answering,
     Applied,
-    Delivery,
-    DeliveryReceipt,
     Failed,
     MemberMessage,
-    Receipt,
     RecordsArrived,
     Reduced,
-    Refused,
     StateFetched,
     WorkDone,
 )
-from anynode.rounds.records import (
-    CHUNKS_PER_MESSAGE_MAX,
-    Assign,
-    Begin,
-    Close,
-    Finish,
-    Open,
-    Record,
-    Result,
-    Seal,
-    Verdict,
+from anynode.rounds.judgements import Correct, Ruling, Verdict
+from anynode.rounds.left_out import leaves_out
+from anynode.rounds.membership import (
+    CATCH_UP_ROUNDS,
+    LATE_SHARE,
+    WORK_SHARE,
+    Batch,
+    State,
+    Step,
+    Unjudged,
+    find_slot,
+    is_among,
 )
+from anynode.rounds.messages import Delivery, DeliveryReceipt, Receipt, Refused, WorkLeft
+from anynode.rounds.records import Record
+from anynode.rounds.reductions import rejected_reducers
 from anynode.rounds.table import Table
+from anynode.rounds.witnesses import witnesses_of
+
+SAID = ("join", "sync", "commit", "done", "witness", "report", "claim")
+"""The names of what is said to the coordinator again and again."""
 
 
 def take_in(state: State, message: MemberMessage, now: float) -> Step:
@@ -45,10 +53,15 @@ def take_in(state: State, message: MemberMessage, now: float) -> Step:
             return replace(state, receipt=message), []
         case Refused():
             return replace(state, refused=message.reason), []
+        case WorkLeft() if state.open and message.round == state.open.round:
+            until = min(state.work_until, now + message.left_ms / 1000)
+            return replace(state, work_until=until, waits_until=-math.inf), []
+        case Answering():
+            return replace(state, asked=state.asked.drop([key for key in state.asked if key.startswith(SAID)])), []
         case Delivery():
             return _delivery(state, message)
         case DeliveryReceipt() if state.open and message.round == state.open.round:
-            return _delivery_receipt(state, message), []
+            return _delivery_receipt(state, message, now), []
         case WorkDone() if state.open and message.round == state.open.round and state.slot is not None:
             return replace(state, work=message), []
         case Reduced() if state.open and message.round == state.open.round:
@@ -58,7 +71,9 @@ def take_in(state: State, message: MemberMessage, now: float) -> Step:
             asked = state.asked.drop([f"apply {message.round}"])
             return _hold(replace(state, asked=asked), message.round + 1, message.state_root)
         case StateFetched():
-            return _hold(state, message.state_round, message.state_root)
+            # Said at once: nobody gives it a place before it is known to hold the state.
+            asked = state.asked.drop(["sync"])
+            return _hold(replace(state, asked=asked), message.state_round, message.state_root)
         case Failed():
             return replace(state, asked=asking.failed(state.asked, message.what, now)), []
         case _:
@@ -81,44 +96,57 @@ def _delivery(state: State, delivery: Delivery) -> Step:
         return state, []
     if opened.members[delivery.slot].node != delivery.node:
         return state, []
-    witnessed = state.witnessed
+    witnessed, late = state.witnessed, tuple(chunk for chunk in delivery.chunks if _is_late(state, delivery, chunk))
     if delivery.reducer != state.slot:
         if not _is_witness(state, delivery):
             return state, []
-        receipt = DeliveryReceipt(
-            kind="delivery_receipt",
-            node=state.me.node,
-            round=delivery.round,
-            attempt=delivery.attempt,
-            slot=delivery.slot,
-            reducer=delivery.reducer,
-            chunks=delivery.chunks,
-            payloads=delivery.payloads,
-        )
+        receipt = delivery.receipt(state.me.node)
         witnessed = witnessed if receipt in witnessed else (*witnessed, receipt)
     nobody: Table[int, bool] = Table()
     arrived = {chunk: state.arrived.get(chunk, nobody).set(delivery.slot, True) for chunk in delivery.chunks}
-    return replace(state, arrived={**state.arrived, **arrived}, witnessed=witnessed), [Acknowledge(delivery)]
+    return replace(state, arrived={**state.arrived, **arrived}, witnessed=witnessed), [Acknowledge(delivery, late)]
+
+
+def _is_late(state: State, delivery: Delivery, chunk: int) -> bool:
+    """Whether this reducer has fixed the senders of a chunk without this one: then it must not pass for one of them."""
+    if delivery.reducer != state.slot:
+        return False
+    without = delivery.slot not in state.fixed.get(chunk, (delivery.slot,))
+    return without or delivery.attempt < state.barred.get(chunk, 0)
 
 
 def _is_witness(state: State, delivery: Delivery) -> bool:
-    """Whether this member is the witness of these chunks, and their sender one whose update counts."""
-    if state.assign is None or not is_among(delivery.slot, state.assign.accepted):
+    """Whether this member may speak for the sender of these chunks, and that is one whose update counts."""
+    opened, assign = state.open, state.assign
+    if opened is None or assign is None or not is_among(delivery.slot, assign.accepted):
         return False
-    mine = {item.chunk for item in state.assign.reducers if (item.slot, item.witness) == (delivery.reducer, state.slot)}
-    return mine.issuperset(delivery.chunks)
+    held = {item.chunk for item in assign.reducers if item.slot == delivery.reducer}
+    mine = state.slot in witnesses_of(opened, assign, delivery.reducer, delivery.slot)
+    return mine and held.issuperset(delivery.chunks)
 
 
-def _delivery_receipt(state: State, receipt: DeliveryReceipt) -> State:
+def _delivery_receipt(state: State, receipt: DeliveryReceipt, now: float) -> State:
     if receipt.slot == state.slot:
-        pairs = {(chunk, receipt.reducer) for chunk in receipt.chunks}
-        return replace(state, delivered=state.delivered | pairs)
+        in_vain = _comes_in_vain(state, now)
+        pairs = {(chunk, receipt.reducer) for chunk in receipt.chunks if in_vain or chunk not in receipt.late}
+        given = () if receipt.node == state.me.node else (receipt,)
+        return replace(state, delivered=state.delivered | pairs, receipts=state.receipts + given)
     handed_on = {
         item
         for item in state.witnessed
         if (item.slot, item.reducer, item.chunks) == (receipt.slot, receipt.reducer, receipt.chunks)
     }
     return replace(state, handed_on=state.handed_on | handed_on)
+
+
+def _comes_in_vain(state: State, now: float) -> bool:
+    """Whether reducers need not wait for this member any more. Before, one that fixes its senders without it is to be
+    told by its witness.
+    """
+    assign, opened = state.assign, state.open
+    if assign is None or opened is None or is_among(state.slot, assign.absent):
+        return True
+    return now >= state.assigned_at + LATE_SHARE * opened.exchange_s
 
 
 def _hold(state: State, round_: int, root: str) -> Step:
@@ -167,26 +195,41 @@ def absorb(state: State, record: Record, now: float) -> Step:
         case Open():
             return _absorb_open(state, body, now), []
         case Seal():
-            return _absorb_seal(state, body), []
+            return _absorb_seal(state, body, now)
         case Assign():
             return _absorb_assign(state, body, now), []
         case Result():
-            return replace(state, result=body), []
+            claims = claimable(state.slot, body, state.receipts)
+            return replace(
+                state, result=body, claims={**state.claims, body.round: claims} if claims else state.claims
+            ), []
         case Close():
-            return _compare(replace(state, closed_round=body.round + 1, closed_root=body.state_root))
+            return _compare(replace(_remember(state), closed_round=body.round + 1, closed_root=body.state_root))
         case Verdict():
-            place = bisect_left(body.judged, state.me.node, key=lambda item: item.node)
-            mine = [item for item in body.judged[place : place + 1] if item.node == state.me.node and not item.accepted]
-            return replace(state, refused=mine[0].reason) if mine else state, []
+            return _absorb_verdict(state, body)
+        case Correct():
+            reasons = [item.reason for item in body.excised if item.node == state.me.node]
+            state = replace(state, refused=reasons[0]) if reasons else state
+            return _compare(replace(state, closed_round=body.round + 1, closed_root=body.state_root))
+        case Ruling():
+            return state, []  # it opens the door to its node again, or does not
         case Finish():
-            return replace(state, finished=True), []
+            return replace(state, finished=True, finished_at=now), []
+
+
+def _remember(state: State) -> State:
+    """The round that closes may be needed to bring an older state up to date."""
+    if state.open is None or state.result is None:
+        return state
+    return replace(state, past=(*state.past, (state.open, state.result))[-CATCH_UP_ROUNDS:])
 
 
 def _absorb_open(state: State, body: Open, now: float) -> State:
     return replace(
         state,
         open=body,
-        opened_at=now,
+        work_until=now + WORK_SHARE * body.work_s,
+        waits_until=-math.inf,
         seal=None,
         sealed_root="",
         assign=None,
@@ -202,22 +245,33 @@ def _absorb_open(state: State, body: Open, now: float) -> State:
         done=(),
         witnessed=(),
         handed_on=frozenset(),
-        asked=asking.kept(state.asked, "state", "apply"),
+        fixed={},
+        barred={},
+        receipts=(),
+        asked=asking.kept(state.asked, "state", "apply", "verdict"),
     )
 
 
-def _absorb_seal(state: State, body: Seal) -> State:
+def _absorb_seal(state: State, body: Seal, now: float) -> Step:
+    """A seal without a commitment that the coordinator has receipted is evidence against it."""
     place = bisect_left(body.commitments, state.slot, key=lambda item: item.slot) if state.slot is not None else 0
     mine = [item for item in body.commitments[place : place + 1] if item.slot == state.slot]
-    return replace(state, seal=body, sealed_root=mine[0].update_root if mine else "")
+    unjudged = {**state.unjudged, body.round: Unjudged(body.secret_hash, now)}
+    state = replace(state, seal=body, sealed_root=mine[0].update_root if mine else "", unjudged=unjudged)
+    left_out = state.receipt is not None and leaves_out(body, state.receipt)
+    return state, [KeepEvidence(state.receipt, body)] if left_out and state.receipt else []
 
 
 def _absorb_assign(state: State, body: Assign, now: float) -> State:
     mine = [item for item in body.rejected if item.slot == state.slot]
     chunks = {item.chunk for item in body.reducers if item.slot == state.slot}
-    still = {item.chunk: (item.slot, item.witness) for item in body.reducers}
+    still = {item.chunk: item.slot for item in body.reducers}
     witnessed = tuple(
-        item for item in state.witnessed if all(still.get(chunk) == (item.reducer, state.slot) for chunk in item.chunks)
+        item
+        for item in state.witnessed
+        if all(still.get(chunk) == item.reducer for chunk in item.chunks)
+        and state.open is not None
+        and state.slot in witnesses_of(state.open, body, item.reducer, item.slot)
     )
     return replace(
         state,
@@ -228,18 +282,37 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
         mine=tuple(sorted(chunks)),
         reduced={chunk: item for chunk, item in state.reduced.items() if chunk in chunks},
         done=tuple(item for item in state.done if chunks.issuperset(item.chunks)),
+        told_at=now,
         witnessed=witnessed,
+        fixed={chunk: senders for chunk, senders in state.fixed.items() if chunk in chunks},
+        barred={**state.barred, **{chunk: body.attempt for chunk in state.fixed if chunk not in chunks}},
     )
+
+
+def _absorb_verdict(state: State, body: Verdict) -> Step:
+    """The end for whom it rejects. A secret that is not the one sealed is evidence against who signed both."""
+    place = bisect_left(body.judged, state.me.node, key=lambda item: item.node)
+    mine = [item.reason for item in body.judged[place : place + 1] if item.node == state.me.node and item.rejected]
+    mine += [reason for node, reason in rejected_reducers(body).items() if node == state.me.node]
+    sealed = state.unjudged.get(body.round)
+    unjudged = {round_: item for round_, item in state.unjudged.items() if round_ != body.round}
+    claims = {round_: items for round_, items in state.claims.items() if round_ != body.round}
+    state = replace(state, unjudged=unjudged, claims=claims, refused=mine[0] if mine else state.refused)
+    if sealed is None or opens(body.secret, sealed.secret_hash):
+        return state, []
+    what = "reveals another audit secret than was sealed" if body.secret else "withholds the audit secret"
+    sentence = f"the verdict on round {body.round} {what}: its two signed records are evidence against the coordinator"
+    return state, [Fault(sentence)]
 
 
 def _batches(assign: Assign, delivered: frozenset[tuple[int, int]]) -> tuple[Batch, ...]:
     """What is to be delivered after an assignment: the chunks of each reducer, a few at a time."""
-    chunks: dict[tuple[int, int], list[int]] = {}
+    chunks: dict[int, list[int]] = {}
     for item in assign.reducers:
         if (item.chunk, item.slot) not in delivered:
-            chunks.setdefault((item.slot, item.witness), []).append(item.chunk)
+            chunks.setdefault(item.slot, []).append(item.chunk)
     return tuple(
-        Batch(reducer, witness, tuple(left[start : start + CHUNKS_PER_MESSAGE_MAX]))
-        for (reducer, witness), left in chunks.items()
+        Batch(reducer, tuple(left[start : start + CHUNKS_PER_MESSAGE_MAX]))
+        for reducer, left in chunks.items()
         for start in range(0, len(left), CHUNKS_PER_MESSAGE_MAX)
     )

@@ -6,12 +6,14 @@ slot for it. `following` only remembers; `planning` alone decides what is to be 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from anynode.rounds.events import MemberMessage
 from anynode.rounds.following import absorb, take_in
-from anynode.rounds.membership import Self, State, Step, delivery_key
-from anynode.rounds.messages import MemberMessage
+from anynode.rounds.membership import TOLD_S, Self, State, Step, delivery_key
 from anynode.rounds.planning import plan
+from anynode.rounds.promises import Promises, recall
 from anynode.rounds.records import Record
 
 __all__ = ["Self", "State", "apply", "delivery_key", "restore"]
@@ -24,8 +26,12 @@ def apply(state: State, message: MemberMessage, now: float) -> Step:
     return state, effects + planned
 
 
-def restore(state: State, records: Iterable[Record], now: float) -> State:
-    """A fresh ``state`` after the records that an earlier run kept: nothing is planned yet, so nothing is under way."""
+def restore(state: State, records: Iterable[Record], now: float, kept: Mapping[int, Promises] | None = None) -> State:
+    """A fresh ``state`` after the records that an earlier run kept, and its promises by round: nothing is planned yet,
+    so nothing is under way.
+    """
     for record in records:
         state, _ = absorb(state, record, now)
-    return state
+        state = recall(state, record.body, kept or {})
+    in_open_round = state.open is not None and state.slot is not None and state.seal is None
+    return replace(state, waits_until=now + TOLD_S) if in_open_round else state

@@ -1,8 +1,7 @@
-"""What peers say to each other in a round, and what a shell tells its own core.
+"""What peers say to each other in a round.
 
-Messages that cross the network are the first part of this file; their protocol version and form and then their
-signatures are checked at the edge (`wire.py`), so the cores trust the sender named in them. Events are what the local
-shell reports.
+The protocol's version, the form and the signatures of a message are checked at the edge (`wire.py`), so the cores trust
+the sender named in it. What the local shell reports is in `events.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Annotated, Literal
 from annotated_types import MaxLen, MinLen
 from pydantic import ConfigDict
 
+from anynode.rounds.course import CHUNKS_PER_MESSAGE_MAX, MEMBERS_MAX
 from anynode.rounds.ids import (
     Address,
     Attempt,
@@ -22,6 +22,7 @@ from anynode.rounds.ids import (
     Line,
     MicroBatch,
     Millijoule,
+    Milliseconds,
     PeerId,
     Round,
     Samples,
@@ -30,9 +31,11 @@ from anynode.rounds.ids import (
     StateRound,
     Steps,
 )
-from anynode.rounds.records import CHUNKS_PER_MESSAGE_MAX, MEMBERS_MAX, Record
+from anynode.rounds.votes import Equivocation
 
-PROTOCOL = 2
+PROTOCOL = 5
+RECEIPTS_MAX = 64
+"""Receipts of one claim: of 512 chunks, 134 million values. What a round leaves out beyond that is not paid."""
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 # ---------------------------------------------------------------- member -> coordinator
@@ -41,7 +44,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid")
 @dataclass(frozen=True, slots=True)
 class Join:
     """A node asks for a place. The signature binds its node key to its libp2p peer. ``reduces``: others can reach it,
-    so it takes chunks to reduce.
+    so it takes chunks to reduce. ``audits``: it takes audit tasks.
     """
 
     __pydantic_config__ = _STRICT
@@ -51,6 +54,7 @@ class Join:
     hardware: Annotated[str, MaxLen(300)]
     code_version: Annotated[str, MaxLen(60)]
     reduces: bool
+    audits: bool
     signature: Signature = ""
 
 
@@ -139,7 +143,9 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The coordinator has this commitment. A receipt that is missing from the seal is evidence against it."""
+    """The coordinator has this commitment, on its disk. If it then seals the round without, both signatures are a proof
+    against it (`words.py`).
+    """
 
     __pydantic_config__ = _STRICT
     kind: Literal["receipt"]
@@ -161,6 +167,42 @@ class Refused:
     reason: Line
 
 
+@dataclass(frozen=True, slots=True)
+class WorkLeft:
+    """To a member that joins again inside its round: its commitment is not here, and inner steps are to end in
+    ``left_ms`` milliseconds, about when the others are done.
+    """
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["work_left"]
+    node: Address
+    round: Round
+    left_ms: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another verifier is on duty for the job: the one at ``peer``, as far as is known."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["elsewhere"]
+    node: Address
+    peer: PeerId
+
+
+# ---------------------------------------------------------------- member -> every verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Accusation:
+    """A verifier has broken its word; the proof speaks for itself."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["accusation"]
+    node: Address
+    proof: Equivocation
+
+
 # ---------------------------------------------------------------- member -> member
 
 
@@ -180,10 +222,26 @@ class Delivery:
     chunks: Annotated[tuple[Chunk, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
     payloads: Annotated[tuple[Hash, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
 
+    def receipt(self, receiver: str) -> DeliveryReceipt:
+        """The receipt, not yet signed, that ``receiver`` gives for it in time."""
+        return DeliveryReceipt(
+            kind="delivery_receipt",
+            node=receiver,
+            round=self.round,
+            attempt=self.attempt,
+            slot=self.slot,
+            reducer=self.reducer,
+            chunks=self.chunks,
+            payloads=self.payloads,
+            late=(),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReceipt:
-    """``node``, the reducer or its witness, has checked and kept the chunks of a delivery; one signature covers all."""
+    """``node``, the reducer or its witness, has checked and kept the chunks of a delivery; one signature covers all.
+    The senders of chunks in ``late`` were fixed without this one.
+    """
 
     __pydantic_config__ = _STRICT
     kind: Literal["delivery_receipt"]
@@ -194,141 +252,20 @@ class DeliveryReceipt:
     reducer: Slot
     chunks: Annotated[tuple[Chunk, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
     payloads: Annotated[tuple[Hash, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
+    late: Annotated[tuple[Chunk, ...], MaxLen(CHUNKS_PER_MESSAGE_MAX)]
     signature: Signature = ""
 
 
-# ---------------------------------------------------------------- events from the local shell
+# ---------------------------------------------------------------- member -> coordinator, after a round
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
+class Claim:
+    """The result of a round leaves out ``slot``, although there are these receipts for what it delivered."""
 
-
-@dataclass(frozen=True, slots=True)
-class RecordsArrived:
-    """Records in order of height, signatures and hashes checked."""
-
-    records: tuple[Record, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkDone:
-    """The trainer has finished a round's work."""
-
-    round: int
-    state_root: str
-    steps: int
-    samples: int
-    micro_batch: int
-    update_root: str
-    trace_root: str
-    energy_mj: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reduced:
-    """The trainer has averaged a chunk from these senders."""
-
-    round: int
-    chunk: int
-    senders: tuple[int, ...]
-    result: str
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The state after ``round`` has been computed and saved (coordinator and members)."""
-
-    round: int
-    state_root: str
-
-
-@dataclass(frozen=True, slots=True)
-class StateFetched:
-    """A whole state, the one that ``state_round`` starts from, has been fetched, checked and saved."""
-
-    state_round: int
-    state_root: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An effect could not be carried out; it may be tried again."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """The connection to this node has closed: it is not waited for until it is heard again."""
-
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The verifier has recomputed a slot's work."""
-
-    round: int
-    slot: int
-    accepted: bool
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResultFetched:
-    """The coordinator keeps a copy of the averaged chunks of ``done``, so that they outlive their reducer."""
-
-    done: ChunkDone
-
-
-@dataclass(frozen=True, slots=True)
-class Beacon:
-    """The block hash for opening a round, and the height whose hash will complete the audit draw."""
-
-    round: int
-    block_hash: str
-    audit_height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """The audit draw of a round: the block hash at the sealed height, and the slots it picks."""
-
-    round: int
-    secret: str
-    block_hash: str
-    slots: tuple[int, ...]
-
-
-CoordinatorMessage = (
-    Join
-    | Sync
-    | Commitment
-    | ChunkDone
-    | DeliveryReceipt
-    | StateReport
-    | Leave
-    | Gone
-    | Tick
-    | Replayed
-    | ResultFetched
-    | Applied
-    | Beacon
-    | Drawn
-    | Failed
-)
-MemberMessage = (
-    RecordsArrived
-    | Receipt
-    | Refused
-    | Delivery
-    | DeliveryReceipt
-    | WorkDone
-    | Reduced
-    | Applied
-    | StateFetched
-    | Failed
-    | Tick
-)
+    __pydantic_config__ = _STRICT
+    kind: Literal["claim"]
+    node: Address
+    round: Round
+    slot: Slot
+    receipts: Annotated[tuple[DeliveryReceipt, ...], MinLen(1), MaxLen(RECEIPTS_MAX)]

@@ -16,6 +16,8 @@ SLACK = 1.5
 GRACE_S = 3.0
 WAIT_MAX = 3.0
 """A round is planned to last at most this many times as long as its median member takes."""
+TRIED_AGAIN_ROUNDS = 64
+"""Who was too slow for any share so many rounds ago may be faster now; until then its machine does no work in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,15 @@ def quota_max(inner_steps: int) -> int:
     return 2 * inner_steps
 
 
+def is_too_slow(pace: Pace, middle: float, inner_steps: int, idle_s: float) -> bool:
+    """Whether a member's smallest share takes longer than a round waits for anybody: `WAIT_MAX` times what the median
+    member takes, and ``idle_s``, what a round takes beside the work.
+    """
+    if pace.steps_per_s <= 0 or middle <= 0:
+        return False
+    return 1 / pace.steps_per_s > WAIT_MAX * inner_steps / middle + idle_s
+
+
 def within_budget(steps: Sequence[int], steps_max: int) -> tuple[int, ...]:
     """The quotas cut to ``steps_max`` in all: the first keep theirs, the last one that has any gets the rest."""
     kept = []
@@ -70,9 +81,15 @@ def within_budget(steps: Sequence[int], steps_max: int) -> tuple[int, ...]:
 
 def deadline_s(paces: Sequence[Pace], steps: Sequence[int], inner_steps: int, limit_s: int) -> int:
     """Seconds that a round gives its members: the job's limit, or less when their speeds are known."""
+    planned = planned_s(paces, steps, inner_steps)
+    return min(limit_s, math.ceil(SLACK * planned + GRACE_S)) if planned else limit_s
+
+
+def planned_s(paces: Sequence[Pace], steps: Sequence[int], inner_steps: int) -> float:
+    """Seconds after which the members have done their steps, as far as their speeds are known; 0 if none is."""
     middle = median_speed(paces)
     if middle == 0:
-        return limit_s
+        return 0.0
     longest_s = WAIT_MAX * inner_steps / middle
     known_s = [quota / pace.steps_per_s for pace, quota in zip(paces, steps, strict=True) if pace.steps_per_s > 0]
-    return min(limit_s, math.ceil(SLACK * min(max(known_s), longest_s) + GRACE_S))
+    return min(max(known_s), longest_s)

@@ -1,253 +1,32 @@
-"""The records of a job: a hash chain signed by the coordinator, from which the whole lineage can be audited.
+"""The records of a job: a hash chain that verifiers sign, from which the whole lineage can be audited.
 
 Each round appends, in this order, ``open``, ``seal``, one or more ``assign``, ``result`` and ``close``; its
-``verdict`` follows when its audits are final. ``begin`` is the first record of a job, ``finish`` the last but for
-verdicts. A record's hash covers its body and the hash before it, not its signature.
+``verdict`` follows when its audits are final, and a ``ruling`` when an appeal against it was heard. A ``correct`` may
+stand in the place of a round. ``begin`` is the first record of a job, ``finish`` the last but for verdicts and rulings.
+A record's hash covers its body and the hash before it, not its signature. The bodies are in `course.py` and
+`judgements.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import MaxLen
 from pydantic import ConfigDict, Field
 
-from anynode.rounds.ids import (
-    Address,
-    Attempt,
-    Chunk,
-    Hash,
-    Height,
-    Line,
-    MicroBatch,
-    Millijoule,
-    PeerId,
-    Position,
-    Range,
-    Round,
-    Samples,
-    Seconds,
-    Signature,
-    Slot,
-    Steps,
-)
+from anynode.rounds.course import Assign, Begin, Close, Finish, Open, Result, Seal
+from anynode.rounds.ids import Hash, Height, Signature, View
+from anynode.rounds.judgements import Correct, Ruling, Verdict
+from anynode.rounds.votes import Equivocation
 from anynode_contracts.canonical import canonical_json, hash_hex
 
-MEMBERS_MAX = 10_000
-CHUNKS_MAX = 100_000
-CHUNKS_PER_MESSAGE_MAX = 8
+VERIFIERS_MAX = 256
 GENESIS = "0" * 64
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The first record: which job, on which protocol, from which state."""
-
-    __pydantic_config__ = _STRICT
-    kind: Literal["begin"]
-    protocol: int
-    state_root: Hash
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A node's place in a round. ``proven``: it has had an accepted audit, so its update has weight. ``reduces``: it
-    can be reached by the others, so it may be given chunks to reduce.
-    """
-
-    __pydantic_config__ = _STRICT
-    slot: Slot
-    node: Address
-    peer: PeerId
-    hardware: Annotated[str, MaxLen(300)]
-    quota_steps: Steps
-    proven: bool
-    reduces: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Round ``round`` starts from ``state_root``; ``ranges[slot]`` are the positions dealt to each slot.
-    ``inner_steps`` is the H of this round, from which the quotas follow.
-    """
-
-    __pydantic_config__ = _STRICT
-    kind: Literal["open"]
-    round: Round
-    state_root: Hash
-    beacon: Annotated[str, MaxLen(66)]
-    refresh: bool
-    members: Annotated[tuple[Member, ...], MaxLen(MEMBERS_MAX)]
-    ranges: Annotated[tuple[tuple[Range, ...], ...], MaxLen(MEMBERS_MAX)]
-    cursor: Annotated[Position, "after this round's samples were taken"]
-    returned: tuple[Range, ...]
-    inner_steps: Steps
-    work_s: Seconds
-    exchange_s: Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A commitment that counts, with the worker's EIP-712 signature over it."""
-
-    __pydantic_config__ = _STRICT
-    slot: Slot
-    node: Address
-    steps: Steps
-    samples: Samples
-    micro_batch: MicroBatch
-    update_root: Hash
-    trace_root: Hash
-    hardware: Annotated[str, MaxLen(300)]
-    code_version: Annotated[str, MaxLen(60)]
-    energy_mj: Millijoule
-    signature: Signature
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a slot does not count, in words."""
-
-    __pydantic_config__ = _STRICT
-    slot: Slot
-    reason: Line
-
-
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """The commitments that count, those that do not, and what fixes the audit draw."""
-
-    __pydantic_config__ = _STRICT
-    kind: Literal["seal"]
-    round: Round
-    commitments: Annotated[tuple[Committed, ...], MaxLen(MEMBERS_MAX)]
-    missing: tuple[Reason, ...]
-    secret_hash: Hash
-    audit_height: Height
-
-
-@dataclass(frozen=True, slots=True)
-class Reducer:
-    """Slot ``slot`` reduces exchange chunk ``chunk``; ``witness`` takes it from a sender to whom the reducer gives no
-    receipt. A reducer without another member beside it is its own witness.
-    """
-
-    __pydantic_config__ = _STRICT
-    chunk: Chunk
-    slot: Slot
-    witness: Slot
-
-
-@dataclass(frozen=True, slots=True)
-class Assign:
-    """Whose updates count (``accepted``), and who reduces which chunks. ``attempt`` > 0 replaces dead reducers."""
-
-    __pydantic_config__ = _STRICT
-    kind: Literal["assign"]
-    round: Round
-    attempt: Attempt
-    accepted: tuple[Slot, ...]
-    rejected: tuple[Reason, ...]
-    weightless: tuple[Slot, ...]
-    reducers: Annotated[tuple[Reducer, ...], MaxLen(CHUNKS_MAX)]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkResult:
-    """One averaged chunk: its hash and the senders in it."""
-
-    __pydantic_config__ = _STRICT
-    chunk: Chunk
-    attempt: Attempt
-    reducer: Slot
-    senders: tuple[Slot, ...]
-    result: Hash
-
-
-@dataclass(frozen=True, slots=True)
-class Reduction:
-    """What one signature of a reducer covers: these chunks, with their senders and results."""
-
-    __pydantic_config__ = _STRICT
-    reducer: Slot
-    attempt: Attempt
-    chunks: Annotated[tuple[Chunk, ...], MaxLen(CHUNKS_PER_MESSAGE_MAX)]
-    signature: Signature
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Every chunk of the averaged update, in order, signed before any peer applies it. Empty: the round is void."""
-
-    __pydantic_config__ = _STRICT
-    kind: Literal["result"]
-    round: Round
-    chunks: Annotated[tuple[ChunkResult, ...], MaxLen(CHUNKS_MAX)]
-    reductions: Annotated[tuple[Reduction, ...], MaxLen(CHUNKS_MAX)]
-    steps: Steps
-    cursor: Position
-    returned: tuple[Range, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A member's signed word that it holds the new state."""
-
-    __pydantic_config__ = _STRICT
-    node: Address
-    signature: Signature
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The new state. ``forks``: nodes that reported another root."""
-
-    __pydantic_config__ = _STRICT
-    kind: Literal["close"]
-    round: Round
-    state_root: Hash
-    reports: Annotated[tuple[Report, ...], MaxLen(MEMBERS_MAX)]
-    forks: tuple[Address, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The verdict on one committed slot. ``audited`` is false where the draw passed it by."""
-
-    __pydantic_config__ = _STRICT
-    slot: Slot
-    node: Address
-    audited: bool
-    accepted: bool
-    reason: Line
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The audits of a round are final. ``secret`` and ``block_hash`` let anyone repeat the draw."""
-
-    __pydantic_config__ = _STRICT
-    kind: Literal["verdict"]
-    round: Round
-    secret: Hash
-    block_hash: Annotated[str, MaxLen(66)]
-    judged: Annotated[tuple[Judged, ...], MaxLen(MEMBERS_MAX)]
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The job has had all its rounds."""
-
-    __pydantic_config__ = _STRICT
-    kind: Literal["finish"]
-    rounds: Round
-    state_root: Hash
-
-
-Body = Begin | Open | Seal | Assign | Result | Close | Verdict | Finish
+Body = Begin | Open | Seal | Assign | Result | Close | Verdict | Correct | Ruling | Finish
 
 
 @dataclass(frozen=True)
@@ -267,8 +46,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class SignedRecord:
-    """A record with the coordinator's EIP-712 signature over its place, kind and hash."""
+    """A certified record: the EIP-712 signatures of enough verifiers over its place, its hash and one ``view``.
+
+    ``proofs`` show why verifiers of the network do not count, where without them too few would have signed.
+    """
 
     __pydantic_config__ = _STRICT
     record: Record
-    signature: Signature
+    view: View
+    signatures: Annotated[tuple[Signature, ...], MaxLen(VERIFIERS_MAX)]
+    proofs: Annotated[tuple[Equivocation, ...], MaxLen(VERIFIERS_MAX)] = ()

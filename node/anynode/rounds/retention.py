@@ -1,6 +1,7 @@
 """What of past rounds is still needed: a pure decision over the records, carried out by `worker/keeping.py`.
 
-Contributions are kept 32 rounds or until their round's verdicts are final, whichever is later; averaged chunks as long
+Contributions are kept 32 rounds or until their round's verdicts are final, whichever is later, but no longer than 256
+rounds; averaged chunks as long
 as the rule says; of the states the newest few, on a coordinator also one in fifty and those that a replay may need.
 """
 
@@ -9,9 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from anynode.rounds.records import Begin, Close, Open, Record, Result, Seal, Verdict
+from anynode.rounds.appeals import APPEAL_ROUNDS
+from anynode.rounds.course import Assign, Begin, Close, Open, Result, Seal
+from anynode.rounds.judgements import CORRECTION_ROUNDS_MAX, Correct, Verdict
+from anynode.rounds.records import Record
 
-CONTRIBUTION_ROUNDS = 32
+CONTRIBUTION_ROUNDS = CORRECTION_ROUNDS_MAX
+UNJUDGED_ROUNDS = 256
+"""A verdict that has not come after so many rounds will not: nothing may fill a disk for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +41,21 @@ COORDINATOR = Retention(state_every=50, result_rounds=0, replays=True, forgotten
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a round leaves in the store: the state it starts from, the sealed updates, the averaged chunks."""
+    """What a round leaves in the store: the state it starts from, the sealed updates, the averaged chunks, and the
+    fraud proofs of what was rejected in it.
+    """
 
     round: int
     state_root: str
     updates: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
+    proofs: tuple[str, ...] = ()
     final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
-    """Roots of states and updates, hashes of averaged chunks."""
+    """Roots of states and updates, hashes of averaged chunks and of fraud proofs."""
 
     states: frozenset[str]
     updates: frozenset[str]
@@ -67,9 +76,16 @@ def footprints(records: Iterable[Record]) -> list[Footprint]:
             case Result(round=number, chunks=chunks):
                 results = tuple(entry.result for entry in chunks)
                 rounds[number] = replace(rounds[number], results=results, final=not results)
-            case Verdict(round=number):
-                rounds[number] = replace(rounds[number], final=True)
+            case Assign(round=number, rejected=rejected):
+                rounds[number] = replace(rounds[number], proofs=tuple(item.proof for item in rejected if item.proof))
+            case Verdict(round=number, judged=judged):
+                proofs = tuple(item.proof for item in judged if item.proof)
+                rounds[number] = replace(rounds[number], proofs=proofs, final=True)
             case Close(round=number, state_root=root):
+                rounds[number + 1] = Footprint(number + 1, root)
+            case Correct(round=number, rounds=corrected, state_root=root):
+                results = tuple(digest for item in corrected for digest in item.results)
+                rounds[number] = replace(rounds[number], results=results, final=True)
                 rounds[number + 1] = Footprint(number + 1, root)
     return [rounds[number] for number in sorted(rounds)]
 
@@ -81,10 +97,17 @@ def needed(past: Sequence[Footprint], rule: Retention) -> Blobs:
     for item in past:
         age = newest - item.round
         may_be_replayed = rule.replays and not item.final
-        if age < rule.states or may_be_replayed or (rule.state_every and item.round % rule.state_every == 0):
+        appealable = rule.replays and bool(item.proofs) and age <= APPEAL_ROUNDS
+        if (
+            age < rule.states
+            or may_be_replayed
+            or appealable
+            or (rule.state_every and item.round % rule.state_every == 0)
+        ):
             states.add(item.state_root)
-        if age <= CONTRIBUTION_ROUNDS or not item.final:
+        if age <= (CONTRIBUTION_ROUNDS if item.final else UNJUDGED_ROUNDS):
             updates.update(item.updates)
         if rule.result_rounds == 0 or age <= rule.result_rounds or may_be_replayed:
             results.update(item.results)
+        results.update(item.proofs)  # a rejection can be looked into as long as there is a job
     return Blobs(frozenset(states), frozenset(updates), frozenset(results))

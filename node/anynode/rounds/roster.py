@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from anynode.rounds.records import GENESIS, Open, Record
+from anynode.rounds.course import Member, Open
+from anynode.rounds.records import GENESIS, Record
 
-Entry = tuple[str, str, str]
-"""Node, peer and hardware of a member."""
+Entry = tuple[str, str, str, str]
+"""Node, peer, hardware and owner of a member."""
+
+
+def entry_of(member: Member) -> Entry:
+    """What of a member is sent once and then goes by number."""
+    return member.node, member.peer, member.hardware, member.owner
 
 
 class Roster:
@@ -48,7 +54,7 @@ class Roster:
         if isinstance(record.body, Open):
             self.opens[record.body.round] = record.body
             for member in record.body.members:
-                entry = (member.node, member.peer, member.hardware)
+                entry = entry_of(member)
                 if entry not in self._numbers:
                     self._numbers[entry] = len(self.entries)
                     self.entries.append(entry)

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from anynode.rounds import asking
+from anynode.rounds.audits import Audit
 from anynode.rounds.coordination import Node, Phase, State, Step, with_node
+from anynode.rounds.correcting import correction_key, give_up, take_in_correction, take_in_excision
 from anynode.rounds.effects import Answer, SendRecords
-from anynode.rounds.membership import LATE_SHARE
-from anynode.rounds.messages import (
+from anynode.rounds.events import (
+    Answered,
+    Appealed,
     Applied,
+    AuditRates,
+    AveragedAgain,
     Beacon,
-    ChunkDone,
-    Commitment,
     CoordinatorMessage,
-    DeliveryReceipt,
+    Corrected,
     Drawn,
+    Excise,
     Failed,
     Gone,
+    Heard,
+    Recomputed,
+    Replayed,
+    ResultFetched,
+)
+from anynode.rounds.hearing import take_in_appeal, take_in_ruling
+from anynode.rounds.membership import LATE_SHARE, WORK_SHARE, find_slot
+from anynode.rounds.messages import (
+    ChunkDone,
+    Claim,
+    Commitment,
+    DeliveryReceipt,
     Join,
     Leave,
     Receipt,
     Refused,
-    Replayed,
-    ResultFetched,
     StateReport,
     Sync,
+    WorkLeft,
 )
+from anynode.rounds.quotas import planned_s, smooth
+from anynode.rounds.witnesses import witnesses_of
 
 
 def take_in(state: State, message: CoordinatorMessage, now: float) -> Step:
@@ -41,7 +57,7 @@ def take_in(state: State, message: CoordinatorMessage, now: float) -> Step:
         case Leave():
             return with_node(state, message.node, joined=False), []
         case Gone():
-            return with_node(state, message.node, seen_at=-math.inf), []
+            return with_node(state, message.node, gone_at=now), []
         case Commitment():
             return _commitment(state, message, now)
         case ChunkDone():
@@ -50,17 +66,36 @@ def take_in(state: State, message: CoordinatorMessage, now: float) -> Step:
             return _witnessed(state, message), []
         case ResultFetched():
             return _result_fetched(state, message), []
+        case Claim() if message.round in state.audits:
+            audit = state.audits[message.round].with_claim(message)
+            return replace(state, audits={**state.audits, message.round: audit}), []
         case StateReport() if message.round == state.round and state.phase is Phase.APPLYING:
             return replace(state, reports=state.reports.set(message.node, message)), []
         case Applied() if message.round == state.round and state.phase is Phase.APPLYING:
             return replace(state, applied_root=message.state_root), []
         case Beacon() if message.round == state.round:
             return replace(state, beacon=message), []
+        case AuditRates() if state.open is not None and message.round == state.open.round:
+            return replace(state, rates_ppm=message.ppm), []
         case Replayed():
             return _replayed(state, message), []
         case Drawn() if message.round in state.audits:
-            audit = replace(state.audits[message.round], drawn=message)
-            return replace(state, audits={**state.audits, message.round: audit}), []
+            return _with_audit(state, message.round, state.audits[message.round].with_draw(message)), []
+        case Answered() | Recomputed() if message.round in state.audits:
+            return _with_audit(state, message.round, state.audits[message.round].with_task(message)), []
+        case AveragedAgain() if message.round in state.audits:
+            audit = replace(state.audits[message.round], averaged=message)
+            return _with_audit(state, message.round, audit), []
+        case Excise():
+            return take_in_excision(state, message), []
+        case Corrected():
+            return take_in_correction(state, message), []
+        case Failed() if message.what == correction_key(state.round):
+            return give_up(state), []
+        case Appealed():
+            return take_in_appeal(state, message), []
+        case Heard():
+            return take_in_ruling(state, message), []
         case Failed():
             return replace(state, asked=asking.failed(state.asked, message.what, now)), []
         case _:
@@ -71,8 +106,12 @@ def _join(state: State, join: Join, now: float) -> Step:
     known = state.nodes.get(join.node, Node(peer=join.peer, hardware=join.hardware))
     if known.banned:
         return state, [Answer(join.node, Refused("refused", join.node, known.banned))]
-    if state.rules.hardware not in ("", join.hardware):
-        reason = f"work of class {join.hardware} cannot be audited here, where {state.rules.hardware} replays"
+    if state.rules.hardware and join.hardware not in state.rules.hardware:
+        reason = (
+            f"work of class {join.hardware[:200]} cannot be audited here: no auditor has that class, and no thresholds "
+            "are frozen for it; join in another class (--device, --precision, --threads), or ask the verifier's "
+            "operator to calibrate for yours"
+        )
         return state, [Answer(join.node, Refused("refused", join.node, reason[:500]))]
     node = replace(
         known,
@@ -80,14 +119,33 @@ def _join(state: State, join: Join, now: float) -> Step:
         hardware=join.hardware,
         code_version=join.code_version,
         reduces=join.reduces,
+        audits=join.audits,
         seen_at=now,
+        gone_at=None,
         joined=True,
     )
-    return replace(state, nodes=state.nodes.set(join.node, node)), []
+    return _work_left(replace(state, nodes=state.nodes.set(join.node, node)), join.node, now)
+
+
+def _work_left(state: State, name: str, now: float) -> Step:
+    """A member that comes back into an open round is told what is left of it, so that nobody has to wait for it."""
+    opened = state.open
+    if opened is None or state.phase is not Phase.WORKING:
+        return state, []
+    slot = find_slot(opened.members, name)
+    if slot is None or slot in state.commitments:
+        return state, []
+    paces = [state.nodes[member.node].pace for member in opened.members]
+    planned = planned_s(
+        paces, [member.quota_steps for member in opened.members], opened.inner_steps * state.rules.parts
+    )
+    left_s = state.since + (planned or WORK_SHARE * opened.work_s) - now
+    state = replace(state, come_back=state.come_back.union([slot]))
+    return state, [Answer(name, WorkLeft("work_left", name, opened.round, max(0, int(1000 * left_s))))]
 
 
 def _sync(state: State, sync: Sync, now: float) -> Step:
-    state = with_node(state, sync.node, seen_at=now, state_round=sync.state_round)
+    state = with_node(state, sync.node, seen_at=now, gone_at=None, state_round=sync.state_round)
     behind = sync.height < state.height
     return state, [SendRecords(sync.node, sync.height)] if behind else []
 
@@ -130,12 +188,13 @@ def _chunk_done(state: State, done: ChunkDone, now: float) -> State:
     if not honest_form or not state.fetched.isdisjoint(done.chunks):
         return state
     omitting = [
-        item.chunk for item in done.averages if not state.witnessed.get(item.chunk, frozenset()) <= set(item.senders)
+        item.chunk for item in done.averages if not set(state.witnessed.get(item.chunk, ())) <= set(item.senders)
     ]
     if omitting:
         return replace(state, omitting=state.omitting.union(omitting))
     in_time = now < state.since + LATE_SHARE * opened.exchange_s
-    if in_time and any(len(item.senders) < len(accepted) for item in done.averages):
+    awaited = accepted.difference(assign.absent)
+    if in_time and not all(awaited.issubset(item.senders) for item in done.averages):
         return state  # the others still have time to deliver, to the reducer or to its witness
     first = any(chunk not in state.done for chunk in done.chunks)
     state = replace(state, done=without(state.done, done.chunks) | dict.fromkeys(done.chunks, done))
@@ -143,24 +202,22 @@ def _chunk_done(state: State, done: ChunkDone, now: float) -> State:
 
 
 def _witnessed(state: State, receipt: DeliveryReceipt) -> State:
-    """A witness has taken chunks for a reducer that gave no receipt: what it will say must hold their sender.
+    """A witness has taken chunks for a reducer that gave no receipt: what that will say must hold their sender.
 
     Only until that reducer has spoken, or a witness could take away its work whenever it liked.
     """
     assign, opened = state.assign, state.open
     if state.phase is not Phase.EXCHANGING or assign is None or opened is None or receipt.round != opened.round:
         return state
-    held = {item.chunk: item for item in assign.reducers if item.chunk in receipt.chunks}
+    reducers = {item.chunk: item.slot for item in assign.reducers if item.chunk in receipt.chunks}
+    among = witnesses_of(opened, assign, receipt.reducer, receipt.slot)
+    witness = next((slot for slot in among if opened.members[slot].node == receipt.node), None)
     fits = receipt.slot in assign.accepted and all(
-        chunk in held
-        and held[chunk].slot == receipt.reducer
-        and opened.members[held[chunk].witness].node == receipt.node
-        and chunk not in state.done
-        for chunk in receipt.chunks
+        reducers.get(chunk) == receipt.reducer and chunk not in state.done for chunk in receipt.chunks
     )
-    if not fits:
+    if witness is None or not fits:
         return state
-    now_witnessed = {chunk: state.witnessed.get(chunk, frozenset()) | {receipt.slot} for chunk in receipt.chunks}
+    now_witnessed = {chunk: {receipt.slot: witness, **state.witnessed.get(chunk, {})} for chunk in receipt.chunks}
     return replace(state, witnessed={**state.witnessed, **now_witnessed})
 
 
@@ -169,7 +226,7 @@ def _measure_reducer(state: State, done: ChunkDone, now: float) -> State:
     if state.opened_at is None or now <= state.since:
         return state
     chunks = sum(item.slot == done.slot for item in state.done.values())
-    return with_node(state, done.node, chunks_per_s=chunks / (now - state.since))
+    return with_node(state, done.node, chunks_per_s=chunks / (now - state.since), measured_in=done.round)
 
 
 def _is_set_of(senders: tuple[int, ...], accepted: set[int]) -> bool:
@@ -190,10 +247,16 @@ def _result_fetched(state: State, fetched: ResultFetched) -> State:
 
 
 def _replayed(state: State, replayed: Replayed) -> State:
+    if replayed.steps_per_s > 0:
+        state = replace(state, replay_steps_per_s=smooth(state.replay_steps_per_s, replayed.steps_per_s))
     if replayed.round in state.audits:
         audit = state.audits[replayed.round]
-        audit = replace(audit, replayed={**audit.replayed, replayed.slot: replayed})
-        return replace(state, audits={**state.audits, replayed.round: audit})
+        audit = replace(audit, findings=audit.findings.with_replay(replayed))
+        return _with_audit(state, replayed.round, audit)
     if state.phase is Phase.ADMITTING and replayed.round == state.round:
-        return replace(state, replayed={**state.replayed, replayed.slot: replayed})
+        return replace(state, findings=state.findings.with_replay(replayed))
     return state
+
+
+def _with_audit(state: State, round_: int, audit: Audit) -> State:
+    return replace(state, audits={**state.audits, round_: audit})

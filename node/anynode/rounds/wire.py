@@ -14,16 +14,20 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from anynode.rounds.messages import (
     PROTOCOL,
+    Accusation,
     ChunkDone,
+    Claim,
     Commitment,
     Delivery,
     DeliveryReceipt,
+    Elsewhere,
     Join,
     Leave,
     Receipt,
     Refused,
     StateReport,
     Sync,
+    WorkLeft,
 )
 from anynode.rounds.packing import RECORDS_MAX, pack, unpack
 from anynode.rounds.records import SignedRecord
@@ -37,23 +41,26 @@ REQUEST_BYTES_MAX = 1 << 20
 RECORDS_BYTES_MAX = 16 << 20
 _LENGTH = struct.Struct(">I")
 
-Said = Join | Sync | Commitment | ChunkDone | DeliveryReceipt | StateReport | Leave
+Said = Join | Sync | Commitment | ChunkDone | DeliveryReceipt | Claim | StateReport | Leave | Accusation
 """What a member says to the coordinator."""
 
 ToCoordinator = Annotated[Said, Field(discriminator="kind")]
-Answer = Annotated[Receipt | Refused, Field(discriminator="kind")]
+Word = Receipt | Refused | WorkLeft | Elsewhere
+"""What a coordinator says to one member."""
+
+Answer = Annotated[Word, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorAnswer:
     """What a coordinator answers to any message: its word on it, and records that the member lacks."""
 
-    answer: Receipt | Refused | None
+    answer: Word | None
     records: tuple[SignedRecord, ...]
 
 
 _to_coordinator: TypeAdapter[Said] = TypeAdapter(ToCoordinator)
-_answer: TypeAdapter[Receipt | Refused | None] = TypeAdapter(Answer | None)
+_answer: TypeAdapter[Word | None] = TypeAdapter(Answer | None)
 _delivery: TypeAdapter[Delivery] = TypeAdapter(Delivery)
 _delivery_receipt: TypeAdapter[DeliveryReceipt] = TypeAdapter(DeliveryReceipt)
 _records: TypeAdapter[tuple[SignedRecord, ...]] = TypeAdapter(Annotated[tuple[SignedRecord, ...], MaxLen(RECORDS_MAX)])

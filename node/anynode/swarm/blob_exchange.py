@@ -18,16 +18,16 @@ from anynode.blobs.manifest import MANIFEST_BYTES_MAX, ChunkRef, Manifest
 from anynode.blobs.store import BlobStore
 from anynode.swarm.chunk_queue import ChunkQueue
 from anynode.swarm.frames import Code, PeerRefusedError, short
+from anynode.swarm.hashes import HASH_HEX_BYTES, parse_hash
 from anynode.swarm.limits import Rate
 from anynode.swarm.service import Handler
 from anynode_contracts.canonical import hash_hex
-from anynode_contracts.errors import BreachError, Offence, RefusedError, UnreachableError, UserError
+from anynode_contracts.errors import BreachError, Offence, RefusedError, StorageError, UnreachableError, UserError
 
 log = logging.getLogger(__name__)
 
 BLOB = "blob"
 NOT_HERE = "not-here"
-HASH_HEX_BYTES = 64
 BLOB_BYTES_MAX = 64 << 30
 CHUNK_TIMEOUT_S = 120.0
 MANIFEST_TIMEOUT_S = 300.0
@@ -77,7 +77,7 @@ async def serve_blobs(peer: Server, store: BlobStore, *, allow: Allow, rate: Rat
     """Serve what is in ``store`` to peers for whom ``allow(peer_id, digest)`` holds."""
 
     async def handler(peer_id: str, request: bytes) -> bytes:
-        digest = request.decode("ascii", errors="replace")
+        digest = parse_hash(request)
         if not store.has(digest) or not allow(peer_id, digest):
             # The same words for both: who may not have a blob learns nothing of it.
             raise PeerRefusedError(f"blob {digest[:16]}… is not here; ask another peer", code=NOT_HERE)
@@ -100,7 +100,7 @@ async def fetch_manifest(
 
     Raises ``RefusedError`` if the blob is over ``size_max_bytes``, ``UnreachableError`` if no source gave it.
     """
-    if await asyncio.to_thread(store.has, root):
+    if store.has(root):
         manifest = await asyncio.to_thread(store.manifest, root, kind)
         return _within(manifest, root, size_max_bytes)
     failed: dict[str, str] = {}
@@ -108,14 +108,14 @@ async def fetch_manifest(
         try:
             data = await peer.call(source, BLOB, root.encode(), timeout_s, MANIFEST_BYTES_MAX)
             with peer.blaming(source):
-                manifest = await asyncio.to_thread(_parse_manifest, data, root, kind)
+                manifest = await asyncio.to_thread(_keep_manifest, store, data, root, kind, size_max_bytes)
+        except StorageError:
+            raise
         except UserError as error:
             log.info("no manifest from peer %s: %s", short(source), error)
             failed[source] = str(error)
             continue
-        _within(manifest, root, size_max_bytes)
-        await asyncio.to_thread(store.keep, root, data)
-        return manifest
+        return _within(manifest, root, size_max_bytes)
     raise no_source_left(f"the manifest {root[:16]}…", failed)
 
 
@@ -144,7 +144,7 @@ async def fetch_blob(
     if missing:
         await fetch.run(list(dict.fromkeys(sources))[:SOURCES_MAX], per_source)
         root = await asyncio.to_thread(store.put_manifest, manifest)
-        await asyncio.to_thread(store.sync, [*(chunk.hash for chunk in manifest.chunks), root])
+        await asyncio.to_thread(store.sync_blob, root, manifest.kind)
     return FetchResult(sum(fetch.bytes_by_source.values()), fetch.bytes_by_source, fetch.dropped)
 
 
@@ -253,6 +253,14 @@ def no_source_left(what: str, failed: dict[str, str]) -> UnreachableError:
 
 def _clause(sentence: str) -> str:
     return sentence.partition(";")[0].rstrip(".")[:160]
+
+
+def _keep_manifest(store: BlobStore, data: bytes, root: str, kind: str, size_max_bytes: int) -> Manifest:
+    """The manifest in ``data``, checked, and stored unless its blob is too large."""
+    manifest = _parse_manifest(data, root, kind)
+    if manifest.size_bytes <= size_max_bytes:
+        store.keep(root, data)
+    return manifest
 
 
 def _parse_manifest(data: bytes, root: str, kind: str) -> Manifest:

@@ -26,7 +26,7 @@ from anynode.swarm.processes import (
     started,
 )
 from anynode.swarm.settings import DaemonSettings, daemon_arguments
-from anynode_contracts.errors import UserError, invariant
+from anynode_contracts.errors import UnreachableError, UserError, invariant
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,14 @@ REPORT_EVERY_S = 5.0
 STALLED_S = 60.0
 SOCKET_PATH_BYTES_MAX = 100  # sun_path holds 104 (macOS) or 108 (Linux) bytes
 CLOSE_GRACE_S = 5.0
+
+
+class DaemonEndedError(UnreachableError):
+    """Our own libp2p daemon has ended, with these last words; the caller has to start anew."""
+
+    def __init__(self, last_words: str = "") -> None:
+        said = f" ({last_words})" if last_words else ""
+        super().__init__(f"this node's libp2p daemon has ended{said}; start the node again")
 
 
 class Daemon:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from anynode.swarm.conduct import Conduct
 from anynode.swarm.control import Control, DaemonRefusal, Stream, close_stream
+from anynode.swarm.daemon import DaemonEndedError
 from anynode.swarm.frames import Code, Kind, PeerRefusedError, frame, parse_error, read_frame, short
 from anynode.swarm.hello import (
     HELLO_BYTES_MAX,
@@ -179,7 +180,7 @@ class Dialer:
 
     def _broken_off(self, peer_id: str) -> UnreachableError:
         if self.daemon_ended():
-            return UnreachableError("this node's libp2p daemon has ended; start the node again")
+            return DaemonEndedError()
         return UnreachableError(f"peer {short(peer_id)} broke off the connection; check that it runs and try again")
 
 

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from anynode.blobs.manifest import CHUNK_BYTES_MAX
 from anynode.blobs.store import BlobStore
-from anynode.swarm.blob_exchange import HASH_HEX_BYTES, WAITS_MAX, Allow, Caller, Server
+from anynode.swarm.blob_exchange import WAITS_MAX, Allow, Caller, Server
 from anynode.swarm.frames import Code, PeerRefusedError, short
+from anynode.swarm.hashes import HASH_HEX_BYTES, parse_hashes
 from anynode.swarm.limits import Rate
 from anynode_contracts.canonical import hash_hex
 from anynode_contracts.errors import BreachError, Offence, RefusedError, StorageError, UnreachableError, UserError
@@ -37,16 +38,15 @@ _SIZE = struct.Struct(">I")
 ANSWER_BYTES_MAX = CHUNKS_MAX * (_SIZE.size + CHUNK_BYTES_MAX)
 
 
-async def serve_payloads(peer: Server, store: BlobStore, *, allow: Allow) -> None:
-    """Serve chunks of ``store`` to peers for whom ``allow(peer_id, digest)`` holds."""
+async def serve_payloads(peer: Server, store: BlobStore, *, allow: Allow, service: str = CHUNKS) -> None:
+    """Serve chunks of ``store`` to peers for whom ``allow(peer_id, digest)`` holds, under the name ``service``."""
 
     async def handler(peer_id: str, request: bytes) -> bytes:
-        text = request.decode("ascii", errors="replace")
-        digests = [text[start : start + HASH_HEX_BYTES] for start in range(0, len(text), HASH_HEX_BYTES)]
+        digests = parse_hashes(request)
         return await asyncio.to_thread(_answer, store, [item if allow(peer_id, item) else "" for item in digests])
 
     limit_bytes = CHUNKS_MAX * HASH_HEX_BYTES
-    await peer.serve(CHUNKS, handler, limit_bytes=limit_bytes, rate=CHUNKS_RATE, concurrency=8, per_peer=PER_SOURCE)
+    await peer.serve(service, handler, limit_bytes=limit_bytes, rate=CHUNKS_RATE, concurrency=8, per_peer=PER_SOURCE)
 
 
 async def fetch_payloads(
@@ -57,6 +57,7 @@ async def fetch_payloads(
     others: Sequence[str] = (),
     *,
     hedge_after_s: float = HEDGE_AFTER_S,
+    service: str = CHUNKS,
 ) -> None:
     """Bring chunks into the store from several peers at once: ``makers`` maps each to who has made it, and ``keeper``,
     if there is one, has them all.
@@ -67,7 +68,14 @@ async def fetch_payloads(
     chunk, ``StorageError`` when the disk is full.
     """
     missing = await asyncio.to_thread(lambda: [digest for digest in makers if not store.has(digest)])
-    gathering = _Gathering(peer, store, {digest: makers[digest] for digest in missing}, keeper, hedge_after_s)
+    gathering = _Gathering(
+        peer,
+        store,
+        {digest: makers[digest] for digest in missing},
+        keeper=keeper,
+        service=service,
+        hedge_after_s=hedge_after_s,
+    )
     await gathering.run()
     for source in others:
         for batch in _batches(list(gathering.left)):
@@ -83,10 +91,17 @@ class _Gathering:
     """The chunks still ``left``: each waits at its maker, or is on its way since some time."""
 
     def __init__(
-        self, peer: Caller, store: BlobStore, makers: Mapping[str, str], keeper: str, hedge_after_s: float
+        self,
+        peer: Caller,
+        store: BlobStore,
+        makers: Mapping[str, str],
+        *,
+        keeper: str,
+        service: str,
+        hedge_after_s: float,
     ) -> None:
         self.left = dict.fromkeys(makers)
-        self._keeper = keeper
+        self._keeper, self._service = keeper, service
         self._peer, self._store, self._hedge_after_s = peer, store, hedge_after_s
         self._waiting: defaultdict[str, deque[str]] = defaultdict(deque)
         for digest, maker in makers.items():
@@ -146,7 +161,7 @@ class _Gathering:
         """Ask, and wait as long as the source asks us to."""
         for _ in range(WAITS_MAX):
             try:
-                return await self._peer.call(source, CHUNKS, request, ANSWER_TIMEOUT_S, ANSWER_BYTES_MAX)
+                return await self._peer.call(source, self._service, request, ANSWER_TIMEOUT_S, ANSWER_BYTES_MAX)
             except PeerRefusedError as error:
                 if error.code not in (Code.RATE_LIMITED, Code.BUSY):
                     raise

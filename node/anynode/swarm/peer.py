@@ -12,16 +12,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from anynode.rounds.messages import PROTOCOL
 from anynode.swarm.conduct import Conduct
 from anynode.swarm.control import Acceptor, Control
-from anynode.swarm.daemon import Daemon
+from anynode.swarm.daemon import Daemon, DaemonEndedError
 from anynode.swarm.dialing import HELLO_TIMEOUT_S, Dialer
+from anynode.swarm.directory_calls import DHT_RATE, CallGuard
 from anynode.swarm.frames import FRAME_BYTES_MAX
 from anynode.swarm.hello import HELLO_PROTOCOL, Hello, protocol_name
 from anynode.swarm.limits import Gate, Rate, RateLimiter
@@ -33,7 +34,7 @@ from anynode.swarm.settings import DaemonSettings
 from anynode.swarm.streams import StreamPool
 from anynode.swarm.strikes import StrikeRules
 from anynode.swarm.traffic import Traffic
-from anynode_contracts.errors import UnreachableError, UserError, invariant
+from anynode_contracts.errors import UserError, invariant
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +117,9 @@ class Peer:
             joined = await peer.join(initial, timeout_s=connect_timeout_s) if initial else ()
             if record_rules is not None:
                 say("joining the directory of the network")
+                guard = CallGuard(protocol, peer.conduct, RateLimiter(DHT_RATE, clock))
                 peer._records = await RecordTable.start(
-                    daemon.control_path, record_rules, joined, client_only=chosen.dht_mode == "client"
+                    daemon.control_path, record_rules, joined, guard, client_only=chosen.dht_mode == "client"
                 )
         except BaseException:
             await peer.close()
@@ -147,10 +149,8 @@ class Peer:
         return self._daemon.last_words[-1] if self._daemon.last_words else ""
 
     async def watch(self) -> NoReturn:
-        """Raise ``UnreachableError`` when the daemon ends although this peer was not closed: nothing works then."""
-        last_words = await self.wait_ended()
-        said = f" ({last_words})" if last_words else ""
-        raise UnreachableError(f"this node's libp2p daemon has ended{said}; start the node again")
+        """Raise ``DaemonEndedError`` when the daemon ends although this peer was not closed: nothing works then."""
+        raise DaemonEndedError(await self.wait_ended())
 
     async def serve(
         self,
@@ -212,7 +212,8 @@ class Peer:
 
     async def way_in(self) -> Way:
         """How others reach this peer now; ``addresses`` are then up to date."""
-        _, self.addresses = await self._control.identify()
+        with _own_daemon():
+            _, self.addresses = await self._control.identify()
         return way_in(self.addresses)
 
     async def hello(self, peer_id: str, timeout_s: float = HELLO_TIMEOUT_S) -> Hello:
@@ -232,7 +233,8 @@ class Peer:
 
     async def connected_peers(self) -> tuple[str, ...]:
         """The ids of the peers to which a connection is open now."""
-        return await self._control.connected_peers()
+        with _own_daemon():
+            return await self._control.connected_peers()
 
     async def put_record(self, key: str, body: dict[str, Any], signer: Sign, ttl_s: int) -> Record:
         """Store a signed record in the DHT; see :meth:`RecordTable.put`. ``key`` is "kind/name"."""
@@ -269,3 +271,12 @@ class Peer:
 
     async def _say_hello(self, peer_id: str, request: bytes) -> bytes:
         return self._hello.to_bytes()
+
+
+@contextmanager
+def _own_daemon() -> Iterator[None]:
+    """Words a broken control socket: our daemon has ended, which its socket may tell before its process does."""
+    try:
+        yield
+    except (ConnectionError, FileNotFoundError, EOFError) as error:
+        raise DaemonEndedError from error

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hivemind.dht import DHTNode
-from hivemind.p2p import P2P
 from hivemind.utils.multiaddr import Multiaddr
 
+from anynode.swarm.directory_calls import CallGuard, GuardedP2P
 from anynode.swarm.records import (
     TTL_S_MAX,
     Record,
@@ -41,15 +41,22 @@ class RecordTable:
 
     @classmethod
     async def start(
-        cls, control_path: Path, rules: RecordRules, initial_peers: tuple[str, ...], *, client_only: bool
+        cls,
+        control_path: Path,
+        rules: RecordRules,
+        initial_peers: tuple[str, ...],
+        guard: CallGuard,
+        *,
+        client_only: bool,
     ) -> RecordTable:
         """Join the DHT through ``initial_peers`` (multiaddrs of connected peers); none: found a new one."""
-        p2p = await P2P.replicate(Multiaddr(f"/unix{control_path}"))
+        p2p = await GuardedP2P.replicate(Multiaddr(f"/unix{control_path}"))
+        p2p.guard = guard
         try:
             node = await DHTNode.create(
                 p2p=p2p,
                 initial_peers=list(initial_peers) or None,
-                record_validator=SignedRecordValidator(rules),
+                record_validator=SignedRecordValidator(rules, guard.blame_caller),
                 wait_timeout=RPC_TIMEOUT_S,
                 bootstrap_timeout=RPC_TIMEOUT_S,
                 cache_size=CACHE_KEYS_MAX,

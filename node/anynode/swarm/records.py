@@ -19,7 +19,7 @@ from hivemind.utils import MSGPackSerializer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anynode_contracts.canonical import canonical_json, parse_json
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import BreachError, Offence, RefusedError
 
 RECORD_BYTES_MAX = 4096
 TTL_S_MAX = 24 * 3600
@@ -84,15 +84,18 @@ def signed_record(
 
 
 def check_record(raw: bytes, rules: RecordRules) -> Record:
-    """Parse and check bytes from the DHT. Raises ``RefusedError`` with the reason; expiry is not checked here."""
+    """Parse and check bytes from the DHT; expiry is not checked here. Raises ``RefusedError`` with the reason, a
+    ``BreachError`` for what no correct program writes."""
     if len(raw) > RECORD_BYTES_MAX:
-        raise RefusedError(f"a DHT record of {len(raw)} bytes is over the limit of {RECORD_BYTES_MAX}; shorten it")
+        raise BreachError(
+            f"a DHT record of {len(raw)} bytes is over the limit of {RECORD_BYTES_MAX}; shorten it", Offence.OVERSIZE
+        )
     try:
         if canonical_json(parse_json(raw)) != raw:
             raise ValueError("not canonical")
         envelope = _Envelope.model_validate_json(raw)
     except (ValueError, TypeError, RecursionError) as error:
-        raise RefusedError("a DHT record is malformed; update AnyNode where it was written") from error
+        raise BreachError("a DHT record is malformed; update AnyNode where it was written", Offence.SCHEMA) from error
     _check_schema(envelope, rules)
     if envelope.network != rules.network:
         raise RefusedError("a DHT record belongs to another network; use the initial peers of your own")
@@ -102,30 +105,35 @@ def check_record(raw: bytes, rules: RecordRules) -> Record:
     try:
         signer = rules.recover(message, envelope.signature)
     except Exception as error:  # signature libraries raise many types for a malformed signature
-        raise RefusedError("a DHT record has no valid signature; its writer must sign it again") from error
-    if signer != envelope.signer or not rules.admits(envelope.key, signer):
-        raise RefusedError("a DHT record is not signed by who it claims or may not write it; ignore it")
+        sentence = "a DHT record has no valid signature; its writer must sign it again"
+        raise BreachError(sentence, Offence.SIGNATURE) from error
+    if signer != envelope.signer:
+        raise BreachError("a DHT record is not signed by who it claims; ignore it", Offence.SIGNATURE)
+    if not rules.admits(envelope.key, signer):
+        raise RefusedError("a DHT record is signed by one who may not write it; ignore it")
     return Record(envelope.key, envelope.body, signer, envelope.expires_s)
 
 
 class SignedRecordValidator(RecordValidatorBase):  # type: ignore[misc]  # hivemind has no types
-    """Refuses every DHT value that is not a record under ``rules``, or that lies under another key or subkey."""
+    """Refuses every DHT value that is not a record under ``rules``, or that lies under another key or subkey.
 
-    def __init__(self, rules: RecordRules) -> None:
-        self._rules = rules
+    ``on_breach`` hears of values that no correct program stores.
+    """
+
+    def __init__(self, rules: RecordRules, on_breach: Callable[[BreachError], None] = lambda error: None) -> None:
+        self._rules, self._on_breach = rules, on_breach
         self._signers: dict[str, dict[str, int]] = {}
 
     def validate(self, record: DHTRecord) -> bool:
         try:
             checked = check_record(unpack_value(record.value), self._rules)
+            _check_place(record, checked)
+        except BreachError as error:
+            self._on_breach(error)
+            return False
         except RefusedError:
             return False
-        placed = (
-            record.key == dht_key(checked.key).to_bytes()
-            and record.subkey == MSGPackSerializer.dumps(checked.signer)
-            and record.expiration_time == float(checked.expires_s)
-        )
-        return placed and self._within_limits(checked)
+        return self._within_limits(checked)
 
     def _within_limits(self, record: Record) -> bool:
         """Bound what strangers can make this node hold: keys in all, and signers for a key."""
@@ -153,21 +161,31 @@ class SignedRecordValidator(RecordValidatorBase):  # type: ignore[misc]  # hivem
                 del self._signers[key]
 
 
+def _check_place(record: DHTRecord, checked: Record) -> None:
+    """Raise ``BreachError`` if a sound record lies where it does not belong."""
+    if (
+        record.key != dht_key(checked.key).to_bytes()
+        or record.subkey != MSGPackSerializer.dumps(checked.signer)
+        or record.expiration_time != float(checked.expires_s)
+    ):
+        raise BreachError("a DHT record lies under another key, signer or expiry than its own", Offence.SCHEMA)
+
+
 def dht_key(key: str) -> DHTID:
     """Where in the DHT a record's key lies."""
     return DHTID.generate(source=key)
 
 
 def unpack_value(value: bytes) -> bytes:
-    """The record's bytes in a DHT value (a msgpack byte string). Raises ``RefusedError`` if it is another thing."""
+    """The record's bytes in a DHT value (a msgpack byte string). Raises ``BreachError`` if it is another thing."""
     if len(value) <= RECORD_BYTES_MAX + 5:
         try:
             raw = MSGPackSerializer.loads(value)
         except Exception as error:  # msgpack raises many types
-            raise RefusedError("a DHT value is malformed; ignore it") from error
+            raise BreachError("a DHT value is malformed; ignore it", Offence.SCHEMA) from error
         if isinstance(raw, bytes):
             return raw
-    raise RefusedError("a DHT value is not a record; ignore it")
+    raise BreachError("a DHT value is not a record; ignore it", Offence.SCHEMA)
 
 
 def _check_schema(envelope: _Envelope, rules: RecordRules) -> None:
@@ -177,7 +195,7 @@ def _check_schema(envelope: _Envelope, rules: RecordRules) -> None:
     try:
         schema.model_validate_json(canonical_json(envelope.body), strict=True)
     except ValidationError as error:
-        raise RefusedError("a DHT record does not have its kind's fields; update AnyNode") from error
+        raise BreachError("a DHT record does not have its kind's fields; update AnyNode", Offence.SCHEMA) from error
 
 
 def _message(network: str, key: str, body: dict[str, Any], expires_s: int) -> bytes:

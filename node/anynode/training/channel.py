@@ -7,11 +7,10 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from anynode.device.hardware import pinned_environment
 from anynode.training.messages import Progress
 from anynode.training.wire import LENGTH_BYTES, decode_frame, encode_frame, frame_length
 from anynode_contracts.errors import InvariantError, RefusedError, StorageError, UserError
@@ -49,8 +48,10 @@ class Channel:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, log_path: Path, stall_timeout_s: float) -> Channel:
-        """Start ``python -m anynode.training.trainer`` with pinned arithmetic and none of our secrets."""
+    async def start(cls, log_path: Path, stall_timeout_s: float, pins: Mapping[str, str]) -> Channel:
+        """Start ``python -m anynode.training.trainer`` with none of our secrets; ``pins`` are the variables that hold
+        its arithmetic, as they must be before torch is imported.
+        """
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         with _log_file(log_path) as log:
             process = await asyncio.create_subprocess_exec(
@@ -58,7 +59,7 @@ class Channel:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env=environment | pinned_environment(),
+                env=environment | dict(pins),
                 start_new_session=True,  # a Ctrl-C in the terminal is for the parent, which then closes us in order
             )
         return cls(process, log_path, stall_timeout_s)

@@ -25,12 +25,25 @@ from anynode.jobs.graph import Graph
 from anynode.jobs.job import JOB_BYTES_MAX, Job
 from anynode.jobs.weights import load_model, read_weights, write_tensors
 from anynode.training.gradients import Place, mean_loss
-from anynode.training.inner import Report, Workload, work
-from anynode.training.messages import ApplySpec, Claim, Opening, Progress, ReduceSpec, WorkSpec
+from anynode.training.inner import InnerRun, Report, Workload, work
+from anynode.training.kept import Keep, KeptStates, Recall, no_keep, no_recall
+from anynode.training.messages import (
+    ApplySpec,
+    Claim,
+    Opened,
+    OpenedClaim,
+    Opening,
+    Progress,
+    ReduceSpec,
+    WorkSpec,
+)
+from anynode.training.opened import load_vectors, open_segments, save_vectors
 from anynode.training.pace import paced
 from anynode.training.probe import fitting
-from anynode.training.replay import replay
+from anynode.training.recompute import recompute
+from anynode.training.replay import replay, replay_disputed
 from anynode.training.rules import end_round, exchange_rules
+from anynode.training.segments import replay_segments
 from anynode_contracts.errors import RefusedError, UserError
 
 log = logging.getLogger("anynode.training")
@@ -44,7 +57,8 @@ class Engine:
     def __init__(self, opening: Opening, job: Job, graph: Graph, place: Place) -> None:
         self._store, self._job_folder = BlobStore(Path(opening.store_folder)), Path(opening.job_folder)
         self._job, self._graph, self._place = job, graph, place
-        self._steps_per_s_max = opening.limits.steps_per_s_max
+        rate = opening.limits.steps_per_s_max
+        self._shares_per_s_max = None if rate is None else rate * job.training.parts
         self._fit = fitting(graph, place)
         words = "%s: %d samples at a time, %d MiB in use at the height of the trial"
         log.info(words, place.device, self._fit.micro_batch, self._fit.peak_bytes >> 20)
@@ -53,6 +67,11 @@ class Engine:
             "initial_state": self._initial_state,
             "work": self._work,
             "replay": self._replay,
+            "replay_disputed": self._replay_disputed,
+            "recompute": self._recompute,
+            "open_segments": self._open_segments,
+            "replay_segments": self._replay_segments,
+            "self_replay": self._self_replay,
             "reduce": self._reduce,
             "apply": self._apply,
             "evaluate": self._evaluate,
@@ -62,11 +81,11 @@ class Engine:
     @classmethod
     def open(cls, opening: Opening) -> Engine:
         """Load a job's description and graph. Raises ``UserError`` for files that are missing or do not fit."""
-        prepare_torch()
+        prepare_torch(opening.limits.threads)
         folder = Path(opening.job_folder)
         job = read_job(folder)
         model = load_model(folder)
-        if model.graph.identity != job.model.identity or job.training.batch_size % model.graph.batch_size:
+        if model.graph.identity != job.model.identity or job.training.share_samples % model.graph.batch_size:
             raise RefusedError(f"the model in {folder} is not the job's; fetch the job's files again")
         device = choose_device(opening.limits.device)
         place = Place(device, choose_bfloat16(device, opening.limits.precision))
@@ -130,12 +149,74 @@ class Engine:
         spec = WorkSpec.from_json(body["spec"])
         limit_s = body.get("time_limit_s")
         state = self._state(spec.state_root)
-        report = paced(report, self._steps_per_s_max)
-        return work(self._workload, state, spec, self._store.put, report=report, time_limit_s=limit_s).to_json()
+        report = paced(report, self._shares_per_s_max)
+        on_state: Keep = no_keep
+        if body["kept"]:
+            states = -(-spec.steps // self._job.training.segment_steps)
+            on_state = KeptStates(Path(str(body["kept"]))).keeper(spec.round, states)
+        done = work(
+            self._workload, state, spec, self._store.put, on_state=on_state, report=report, time_limit_s=limit_s
+        )
+        return done.to_json()
 
     def _replay(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        spec, claim, folder = WorkSpec.from_json(body["spec"]), Claim.from_json(body["claim"]), body["folder"]
+
+        def keep(vectors: Sequence[Tensor]) -> str:
+            return save_vectors(BlobStore(Path(str(folder))), vectors)
+
+        state = self._state(spec.state_root)
+        return replay(self._workload, state, spec, claim, keep=keep if folder else None, report=report).to_json()
+
+    def _replay_disputed(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
         spec, claim = WorkSpec.from_json(body["spec"]), Claim.from_json(body["claim"])
-        return replay(self._workload, self._state(spec.state_root), spec, claim, report=report).to_json()
+        vectors: tuple[Tensor, ...] = ()
+        if body["agreed"]:
+            store, names = BlobStore(Path(str(body["folder"]))), self._job.training.inner_vectors
+            vectors = load_vectors(store, str(body["agreed"]), len(names), self._graph.parameter_count)
+        state, segment = self._state(spec.state_root), int(body["segment"])
+        return replay_disputed(self._workload, state, spec, claim, segment, agreed=vectors, report=report).to_json()
+
+    def _recompute(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        spec, key = WorkSpec.from_json(body["spec"]), bytes.fromhex(str(body["key"]))
+        report = paced(report, self._shares_per_s_max)
+        return recompute(self._workload, self._state(spec.state_root), spec, key, report=report).to_json()
+
+    def _open_segments(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        spec, shown = WorkSpec.from_json(body["spec"]), Opened.from_json({"leaves": body["leaves"], "states": []})
+        store, state = BlobStore(Path(str(body["folder"]))), self._state(spec.state_root)
+
+        def save(vectors: Sequence[Tensor]) -> str:
+            return save_vectors(store, vectors)
+
+        segments = [int(item) for item in body["segments"]]
+        recall: Recall = no_recall
+        if body["kept"]:
+            recall = KeptStates(Path(str(body["kept"]))).recall(spec.round, len(self._job.training.inner_vectors))
+        opened = open_segments(
+            self._workload, state, spec, shown.leaves, segments, save=save, recall=recall, report=report
+        )
+        return opened.to_json()
+
+    def _replay_segments(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        spec, claim = WorkSpec.from_json(body["spec"]), OpenedClaim.from_json(body["claim"])
+        store, state = BlobStore(Path(str(body["folder"]))), self._state(spec.state_root)
+
+        def load(root: str, vectors: int, values: int) -> Sequence[Tensor]:
+            return load_vectors(store, root, vectors, values)
+
+        seed = str(body["sketch_seed"])
+        return replay_segments(self._workload, state, spec, claim, load, sketch_seed=seed, report=report).to_json()
+
+    def _self_replay(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
+        """One segment twice: do both give the same bits?"""
+        state = self._state(str(body["state_root"]))
+        steps, size = self._job.training.segment_steps, self._job.training.share_samples
+        indices = tuple(number % self._data.samples for number in range(steps * size))
+        spec = WorkSpec(self._job.job_id, state.round, 0, str(body["state_root"]), steps, indices, refresh=False)
+        runs = [InnerRun(self._workload, state, spec) for _ in range(2)]
+        first, second = (list(run.segments(report, lambda: False)) for run in runs)
+        return {"equal": first == second}
 
     def _reduce(self, body: dict[str, Any], _: Report) -> dict[str, Any]:
         """Each chunk has an outcome of its own: one that cannot be averaged does not stop the others."""
@@ -161,22 +242,23 @@ class Engine:
     def _apply(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
         spec = ApplySpec.from_json(body["spec"])
         state = self._state(spec.state_root)
-        self._held = None  # apply_round consumes it
-        after = end_round(
-            state,
-            self._results(spec, report) if spec.results else None,
-            self._job.training,
-            refresh=spec.refresh,
-            steps_advance=spec.steps_advance,
-            after=NextRound(spec.next_round, spec.cursor, spec.returned),
-        )
-        root = after.save(self._store).root
-        self._held = root, after
+        self._held = None  # every step consumes the state before it
+        for step in spec.steps:
+            state = end_round(
+                state,
+                self._results(step.results, report) if step.results else None,
+                self._job.training,
+                refresh=step.refresh,
+                steps_advance=step.steps_advance,
+                after=NextRound(spec.next_round, spec.cursor, spec.returned),
+            )
+        root = state.save(self._store).root
+        self._held = root, state
         return {"state_root": root}
 
-    def _results(self, spec: ApplySpec, report: Report) -> Iterator[bytes]:
-        for done, digest in enumerate(spec.results):
-            report(Progress(done, len(spec.results)))
+    def _results(self, results: Sequence[str], report: Report) -> Iterator[bytes]:
+        for done, digest in enumerate(results):
+            report(Progress(done, len(results)))
             yield self._store.get(digest)
 
     def _evaluate(self, body: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -217,9 +299,9 @@ def read_job(folder: Path) -> Job:
         raise UserError(f"cannot read {path}: {error.strerror}; fetch the job's files again") from error
 
 
-def prepare_torch() -> None:
-    """One thread, deterministic kernels, IEEE rounding, and the same results of exact arithmetic as everybody."""
-    torch.set_num_threads(1)
+def prepare_torch(threads: int = 1) -> None:
+    """The class's threads, deterministic kernels, IEEE rounding, and the same exact arithmetic as everybody."""
+    torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("error")  # the same switch as use_deterministic_algorithms, minus its imports
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010  (an untyped property)
     torch.set_flush_denormal(False)

@@ -11,9 +11,13 @@ from torch import Tensor
 from anynode_contracts.canonical import canonical_json
 
 
-def state_fingerprint(*vectors: Tensor) -> str:
-    """Of the float32 vectors [values] of an inner state: parameters and what its optimizer remembers."""
-    hasher = blake3(b"anynode inner state\x00" + str(vectors[0].numel()).encode() + b"\x00")
+def state_fingerprint(*vectors: Tensor, key: bytes = b"") -> str:
+    """Of the float32 vectors [values] of an inner state: parameters and what its optimizer remembers.
+
+    Under a ``key`` of 32 bytes it is another one, which only who has the state can give.
+    """
+    head = b"anynode inner state\x00" + str(vectors[0].numel()).encode() + b"\x00"
+    hasher = blake3(head, key=key) if key else blake3(head)
     for vector in vectors:
         hasher.update(vector.cpu().numpy().astype("<f4", copy=False).view(np.uint8).data)
     return hasher.hexdigest()

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
+from anynode.exact.layout import TensorLayout
 from anynode.exact.quantise import DivergedError
 from anynode.exact.state import State
 from anynode.exact.update import UpdatePlace, build_update
 from anynode.jobs.settings import Training
 from anynode.training.fingerprint import InputFingerprint, state_fingerprint
 from anynode.training.gradients import BatchFunction, Gradients, LossFunction, Place
+from anynode.training.kept import Keep, no_keep
 from anynode.training.messages import Progress, WorkResult, WorkSpec
 from anynode.training.rules import exchange_rules
 from anynode.training.steps import GradientSum, LocalSteps, Steps
@@ -45,8 +49,8 @@ class Workload:
         """Samples of one pass: as the spec says, or as fits here. Raises ``RefusedError`` for a size that the loss is
         not there for.
         """
-        size = spec.micro_batch or self.micro_batch or self.settings.batch_size
-        if size not in (self.sizes or (self.settings.batch_size,)):
+        size = spec.micro_batch or self.micro_batch or self.settings.share_samples
+        if size not in (self.sizes or (self.settings.share_samples,)):
             raise RefusedError(f"the job's model takes no {size} samples at a time; ask for a size that it has")
         return size
 
@@ -99,8 +103,45 @@ class InnerRun:
             before, number = after, number + 1
 
     @property
+    def layout(self) -> TensorLayout:
+        """Where the values of each tensor lie."""
+        return self._state.layout
+
+    @property
+    def vectors(self) -> tuple[Tensor, ...]:
+        """The inner state as it is now [values], on the device: it changes as training goes on."""
+        return self._steps.vectors
+
+    def direction_of(self, vectors: Sequence[Tensor]) -> Tensor | None:
+        """Where an inner state's ``vectors`` [values] send the next step by themselves, see `Optimizer.direction`."""
+        return self._steps.direction_of(vectors)
+
+    def planned_rates(self) -> list[float]:
+        """The learning rates of all steps of the work, none in gradient mode."""
+        return self._steps.planned(self._spec.steps)
+
+    def inputs_of(self, first_step: int, steps: int) -> str:
+        """The fingerprint of the samples that some steps are fed."""
+        inputs = InputFingerprint()
+        for step in range(first_step, first_step + steps):
+            inputs.add(self._batch(step))
+        return inputs.hexdigest()
+
+    def resume(self, steps: int, vectors: Sequence[Tensor]) -> None:
+        """Go on as if ``steps`` steps had been done, which have led to ``vectors`` [values]."""
+        self._steps.resume(steps, vectors)
+        self.steps_done = steps
+
+    def advance(self, steps: int, report: Report) -> None:
+        """Do some more steps."""
+        inputs = InputFingerprint()
+        for _ in range(steps):
+            self._step(inputs)
+            report(Progress(self.steps_done, self._spec.steps, self.losses[-1]))
+
+    @property
     def samples(self) -> int:
-        return self.steps_done * self._workload.settings.batch_size
+        return self.steps_done * self._workload.settings.share_samples
 
     @property
     def mean_loss(self) -> float:
@@ -115,9 +156,7 @@ class InnerRun:
         return keep(manifest.to_bytes())
 
     def _step(self, inputs: InputFingerprint) -> None:
-        size = self._workload.settings.batch_size
-        start = self.steps_done * size
-        batch = self._workload.batch_of(self._spec.indices[start : start + size])
+        batch = self._batch(self.steps_done)
         inputs.add(batch)
         value = self._steps.take(batch, self.micro_batch)
         if not math.isfinite(value):
@@ -128,6 +167,10 @@ class InnerRun:
         self.steps_done += 1
         self.losses.append(value)
 
+    def _batch(self, step: int) -> Mapping[str, Tensor]:
+        size = self._workload.settings.share_samples
+        return self._workload.batch_of(self._spec.indices[step * size : (step + 1) * size])
+
 
 def work(
     workload: Workload,
@@ -135,11 +178,13 @@ def work(
     spec: WorkSpec,
     keep: Callable[[bytes], str],
     *,
+    on_state: Keep = no_keep,
     report: Report = lambda _: None,
     time_limit_s: float | None = None,
     now_s: Callable[[], float] = time.monotonic,
 ) -> WorkResult:
-    """Train one slot's work and build its update. ``keep`` stores bytes and returns their hash.
+    """Train one slot's work and build its update. ``keep`` stores bytes and returns their hash; ``on_state`` is shown
+    the state at the end of every segment.
 
     With ``time_limit_s`` it ends after the first step that finishes later than that, and commits the steps
     done. Raises ``RefusedError`` for a spec that does not fit the state and ``DivergedError`` when training
@@ -151,12 +196,15 @@ def work(
     def out_of_time() -> bool:
         return time_limit_s is not None and now_s() - began_s >= time_limit_s
 
-    leaves = tuple(run.segments(report, out_of_time))
+    leaves = []
+    for leaf in run.segments(report, out_of_time):
+        leaves.append(leaf)
+        on_state(leaf.segment + 1, run.vectors)
     update_root = run.update_root(keep)
     return WorkResult(
         update_root=update_root,
         trace_root=trace_root(leaves),
-        leaves=leaves,
+        leaves=tuple(leaves),
         steps=run.steps_done,
         samples=run.samples,
         micro_batch=run.micro_batch,
@@ -174,7 +222,7 @@ def _check(settings: Training, state: State, spec: WorkSpec) -> None:
         raise RefusedError(
             f"the work is for round {spec.round} but its start state opens round {state.round}; ask again"
         )
-    if spec.steps < 1 or len(spec.indices) != spec.steps * settings.batch_size:
+    if spec.steps < 1 or len(spec.indices) != spec.steps * settings.share_samples:
         raise RefusedError(
-            f"the work names {len(spec.indices)} samples for {spec.steps} steps of {settings.batch_size}; ask again"
+            f"the work names {len(spec.indices)} samples for {spec.steps} steps of {settings.share_samples}; ask again"
         )

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from anynode.training.process import Trainer, TrainerSettings
+from anynode_contracts.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,19 @@ class TrainerKeeper:
             if self._trainer is None:
                 self._trainer = await Trainer.start(self._store_folder, self._job_folder, self._settings)
             return self._trainer
+
+    async def proven_class(self, state_root: str) -> str:
+        """The hardware class of the process, which gives the same bits when it does a segment from a state twice.
+
+        Raises ``UserError`` where it does not: nobody could audit its work.
+        """
+        trainer = await self.get()
+        if not await trainer.replays_itself(state_root):
+            raise UserError(
+                f"this machine does not give the same bits twice ({trainer.hardware_class}), so its work could not be "
+                "audited or paid; join with another --device"
+            )
+        return trainer.hardware_class
 
     async def renew(self) -> Trainer:
         """A fresh process, so that a second replay does not share the memory of the first."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from annotated_types import Gt, MaxLen
+from annotated_types import Ge, Gt, Le, MaxLen
 
-from anynode.device.hardware import Device, Precision
+from anynode.device.hardware import THREADS_MAX, Device, Instructions, Precision
 from anynode.training.fields import (
     ChunkIndex,
     Hash,
@@ -23,6 +23,17 @@ from anynode.training.fields import (
     Steps,
 )
 from anynode.training.trace import TraceLeaf
+
+OPENED_SEGMENTS_MAX = 64
+OPENED_STATES_MAX = 2 * OPENED_SEGMENTS_MAX + 1
+LEAVES_MAX = 100_000
+SKETCH_VALUES = 256
+"""Values of a sketch: inner products of two sketches are those of what they are of, to a sixteenth of their norms."""
+
+Leaves = Annotated[tuple[TraceLeaf, ...], MaxLen(LEAVES_MAX)]
+NotNegative = Annotated[float, Ge(0)]
+Phase = Literal["fresh", "moments"]
+"""Whether a round's workers start from no second moments or from published ones: drift differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +78,116 @@ class Claim(Message):
     leaves: tuple[TraceLeaf, ...] | None = None
 
 
+Disputed = Literal["segments", "place", "before", "inputs", "rates", "after", "update"]
+"""What of a segment differs: how many there are, which steps it covers, the state that it begins from, its samples, its
+learning rates, the state that it gives; after the last one, the update.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute(Message):
+    """The first segment of a trace that differs, and what differs in it. ``agreed`` is the root of the opened state
+    before it, on which both sides agree; empty where that is not kept or is the one that the round began from.
+    """
+
+    segment: Segment
+    what: Disputed
+    recomputed: Line
+    claimed: Line
+    agreed: Hash | Literal[""] = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplayVerdict(Message):
-    """Whether a replay gave the same bits, why in words, and how many ``steps`` were replayed to know it."""
+    """Whether a replay gave the same bits, why in words, and how many ``steps`` were replayed to know it. Where the
+    leaves of the trace were known, ``dispute`` says what differs.
+    """
 
     accepted: bool
     reason: Line
-    first_differing_segment: Segment | None
+    dispute: Dispute | None
+    steps: Steps
+    seconds: float
+
+    @property
+    def first_differing_segment(self) -> int | None:
+        """None too where all segments are right, and only the update is another."""
+        return self.dispute.segment if self.dispute is not None and self.dispute.what != "update" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputation(Message):
+    """What doing work again gives: its trace and its update. ``proof``: the fingerprint, under the asker's key,
+    of every state on the way, which a trace alone does not tell.
+    """
+
+    leaves: Leaves
+    update_root: Hash
+    proof: Hash
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedState(Message):
+    """An inner state of a piece of work: the one at which segment ``boundary`` begins and the one before it ends. Its
+    ``root`` is that of a manifest (see ``opened.py``).
+    """
+
+    boundary: Segment
+    root: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Message):
+    """Work done again: its trace, and the states asked for, the last one among them."""
+
+    leaves: Leaves
+    states: Annotated[tuple[OpenedState, ...], MaxLen(OPENED_STATES_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedClaim(Message):
+    """What a worker committed to and has opened, and which ``segments`` of it are to be replayed."""
+
+    update_root: Hash
+    trace_root: Hash
+    opened: Opened
+    segments: Annotated[tuple[Segment, ...], MaxLen(OPENED_SEGMENTS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSums(Message):
+    """Sums of squares over one tensor of one vector's change in a segment: ours, theirs, and their difference."""
+
+    vector: Line
+    tensor: Line
+    ours: NotNegative
+    theirs: NotNegative
+    difference: NotNegative
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSums(Message):
+    """How far a segment as replayed is from the segment as opened. ``sketch``: of the difference (theirs - ours) of the
+    first vector's change, see `sketch.py`.
+    """
+
+    segment: Segment
+    tensors: tuple[TensorSums, ...]
+    sketch: Annotated[tuple[float, ...], MaxLen(SKETCH_VALUES)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsReplay(Message):
+    """What a replay of opened segments found. ``fault`` is what is wrong, in words, or empty: then there are the sums
+    of every segment. An ``exact`` fault is one of the work committed to, on any machine; another is one of what was
+    opened of it. ``phase`` is that of the start state, for which thresholds are frozen.
+    """
+
+    fault: Line
+    exact: bool
+    phase: Phase
+    segments: tuple[SegmentSums, ...]
     steps: Steps
     seconds: float
 
@@ -105,15 +219,20 @@ class ReduceSpec(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class ApplySpec(Message):
-    """The outer step from ``state_root``: the round's results by chunk, none for a void round, and the fields
-    of the next state that dealing decides.
-    """
+class OuterStepSpec(Message):
+    """The outer step of one round: its results by chunk, none for a void round."""
 
-    state_root: Hash
     refresh: bool
     results: Annotated[tuple[Hash, ...], MaxLen(1 << 20)]
     steps_advance: Steps
+
+
+@dataclass(frozen=True, slots=True)
+class ApplySpec(Message):
+    """Outer steps one after the other from ``state_root``, and the fields of the last state that dealing decides."""
+
+    state_root: Hash
+    steps: Annotated[tuple[OuterStepSpec, ...], MaxLen(1 << 20)]
     next_round: Round
     cursor: Position
     returned: Annotated[tuple[tuple[Position, Position], ...], MaxLen(1 << 20)]
@@ -136,7 +255,8 @@ class Limits(Message):
     """``nice``: added to the priority number, so that networking is not starved. ``memory_limit_bytes``:
     private memory (RLIMIT_DATA, which counts heap and anonymous mappings but not the libraries' code).
     ``network``: keep it. ``steps_per_s_max``: how fast it may train, None for as fast as it can. ``device``:
-    where forward and backward run, ``precision``: in what; "auto" takes the best there is.
+    where forward and backward run, ``precision``: in what; "auto" takes the best there is. ``threads`` and
+    ``instructions`` of the processor: another number or set is another hardware class.
     """
 
     nice: int = 5
@@ -145,6 +265,8 @@ class Limits(Message):
     steps_per_s_max: Annotated[float, Gt(0)] | None = None
     device: Device = "auto"
     precision: Precision = "auto"
+    threads: Annotated[int, Ge(1), Le(THREADS_MAX)] = 1
+    instructions: Instructions = "auto"
 
 
 @dataclass(frozen=True, slots=True)

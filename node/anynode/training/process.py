@@ -9,22 +9,28 @@ time limit, since no machine is too slow: what counts is progress, and a process
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from anynode.device.hardware import pinned_environment
 from anynode.training.channel import Channel, OnProgress
 from anynode.training.messages import (
     ApplySpec,
     Claim,
     Limits,
+    Opened,
+    OpenedClaim,
     Opening,
+    Recomputation,
     ReduceSpec,
     ReplayVerdict,
+    SegmentsReplay,
     WorkResult,
     WorkSpec,
 )
+from anynode.training.trace import TraceLeaf
 from anynode_contracts.errors import RefusedError
 
 
@@ -63,7 +69,8 @@ class Trainer:
         chosen = settings or TrainerSettings()
         log_path = chosen.log_path or job_folder.parent / "trainer.log"
         opening = Opening(_absolute(store_folder), _absolute(job_folder), chosen.limits)
-        channel = await Channel.start(log_path, chosen.stall_timeout_s)
+        pins = pinned_environment(chosen.limits.threads, chosen.limits.instructions)
+        channel = await Channel.start(log_path, chosen.stall_timeout_s, pins)
         try:
             return cls(channel, await channel.open(opening.to_json()))
         except BaseException:
@@ -79,22 +86,97 @@ class Trainer:
         return not self._channel.death
 
     async def initial_state(self) -> str:
-        """Save the state that round 0 opens from, and return its root."""
+        """Store the state that round 0 opens from, and return its root; syncing it is the caller's."""
         return str((await self._channel.ask("initial_state", {}))["state_root"])
 
     async def work(
-        self, spec: WorkSpec, *, time_limit_s: float | None = None, on_progress: OnProgress | None = None
+        self,
+        spec: WorkSpec,
+        *,
+        kept: Path | None = None,
+        time_limit_s: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> WorkResult:
-        """Train a slot's work and store its update (chunks and manifest). After ``time_limit_s`` it ends with
-        the steps done so far, at least one.
+        """Train a slot's work and store its update (chunks and manifest), and below ``kept``, if it is given, the
+        states at its segments' ends. After ``time_limit_s`` it ends with the steps done so far, at least one.
         """
-        body = {"spec": spec.to_json(), "time_limit_s": time_limit_s}
+        body = {"spec": spec.to_json(), "time_limit_s": time_limit_s, "kept": _folder(kept)}
         return WorkResult.from_json(await self._channel.ask("work", body, on_progress))
 
-    async def replay(self, spec: WorkSpec, claimed: Claim, *, on_progress: OnProgress | None = None) -> ReplayVerdict:
-        """Do the work again and compare. Nothing is stored."""
-        body = {"spec": spec.to_json(), "claim": claimed.to_json()}
+    async def replay(
+        self, spec: WorkSpec, claimed: Claim, folder: Path | None = None, *, on_progress: OnProgress | None = None
+    ) -> ReplayVerdict:
+        """Do the work again and compare. Stored is only, below ``folder`` if one is given, the state before the first
+        segment that differs.
+        """
+        body = {"spec": spec.to_json(), "claim": claimed.to_json(), "folder": _folder(folder)}
         return ReplayVerdict.from_json(await self._channel.ask("replay", body, on_progress))
+
+    async def replay_disputed(
+        self, spec: WorkSpec, claimed: Claim, segment: int, agreed: str, folder: Path
+    ) -> ReplayVerdict:
+        """Do one segment of the work again, from the state ``agreed`` (a root, empty for the one that the round began
+        from) that is kept below ``folder``. Raises ``RefusedError`` where that is not the state that the trace binds.
+        """
+        body = {"spec": spec.to_json(), "claim": claimed.to_json(), "segment": segment, "agreed": agreed}
+        answer = await self._channel.ask("replay_disputed", body | {"folder": _absolute(folder)})
+        return ReplayVerdict.from_json(answer)
+
+    async def recompute(self, spec: WorkSpec, key: str, *, on_progress: OnProgress | None = None) -> Recomputation:
+        """Do the work again and tell all of what it gives; nothing is stored. ``key``: 32 bytes in hexadecimal, under
+        which the states on the way are fingerprinted.
+        """
+        body = {"spec": spec.to_json(), "key": key}
+        return Recomputation.from_json(await self._channel.ask("recompute", body, on_progress))
+
+    async def open_segments(
+        self,
+        spec: WorkSpec,
+        leaves: Sequence[TraceLeaf],
+        segments: Sequence[int],
+        folder: Path,
+        *,
+        kept: Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Opened:
+        """Do the work again, as far as it is not ``kept``, and store the states around ``segments`` and the last one
+        below ``folder``.
+
+        ``leaves`` is its trace as committed to, empty where that is lost. Raises ``UserError`` where this machine does
+        not give the same bits again.
+        """
+        body = {
+            "spec": spec.to_json(),
+            "leaves": [asdict(leaf) for leaf in leaves],
+            "segments": list(segments),
+            "folder": _absolute(folder),
+            "kept": _folder(kept),
+        }
+        return Opened.from_json(await self._channel.ask("open_segments", body, on_progress))
+
+    async def replay_segments(
+        self,
+        spec: WorkSpec,
+        claim: OpenedClaim,
+        folder: Path,
+        *,
+        sketch_seed: str = "",
+        on_progress: OnProgress | None = None,
+    ) -> SegmentsReplay:
+        """Check work of another hardware class by the states that it has opened, which lie below ``folder``, and
+        replay its drawn segments here. ``sketch_seed``: see `sketch.py`.
+        """
+        body = {
+            "spec": spec.to_json(),
+            "claim": claim.to_json(),
+            "folder": _absolute(folder),
+            "sketch_seed": sketch_seed,
+        }
+        return SegmentsReplay.from_json(await self._channel.ask("replay_segments", body, on_progress))
+
+    async def replays_itself(self, state_root: str) -> bool:
+        """Whether this process gives the same bits when it does the same segment twice."""
+        return bool((await self._channel.ask("self_replay", {"state_root": state_root}))["equal"])
 
     async def reduce(self, specs: Sequence[ReduceSpec]) -> list[str | RefusedError]:
         """Average exchange chunks; each result is stored and its hash returned, or why it cannot be averaged."""
@@ -103,7 +185,7 @@ class Trainer:
         return [item["result"] if "result" in item else RefusedError(item["refused"]) for item in outcomes]
 
     async def apply(self, spec: ApplySpec) -> str:
-        """Take the outer step and store the next state; its root is returned."""
+        """Take outer steps and store the last state, whose root is returned; syncing it is the caller's."""
         return str((await self._channel.ask("apply", {"spec": spec.to_json()}))["state_root"])
 
     async def evaluate(self, state_root: str, *, on_progress: OnProgress | None = None) -> float:
@@ -129,3 +211,8 @@ class Trainer:
 
 def _absolute(path: Path) -> str:
     return str(path.resolve())
+
+
+def _folder(path: Path | None) -> str:
+    """A folder that may not be given."""
+    return _absolute(path) if path is not None else ""

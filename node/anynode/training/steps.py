@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -17,12 +17,23 @@ from anynode.training.schedule import inner_warmup, learning_rate
 
 
 class Steps(Protocol):
-    """Batch after batch from one state. ``vectors`` [values] are all that changes; ``rates`` the rates used so far."""
+    """Batch after batch from one state. ``vectors`` [values] are all that changes (``Training.inner_vectors`` names
+    them), ``rates`` the rates used so far.
+    """
 
     @property
     def vectors(self) -> tuple[Tensor, ...]: ...
 
     rates: list[float]
+
+    def planned(self, steps: int) -> list[float]:
+        """The rates of the round's first ``steps`` steps."""
+
+    def resume(self, steps: int, vectors: Sequence[Tensor]) -> None:
+        """Go on as after ``steps`` steps, which have led to ``vectors``."""
+
+    def direction_of(self, vectors: Sequence[Tensor]) -> Tensor | None:
+        """Where all but the first of such ``vectors`` send the next step [values]; None where that is one already."""
 
     def take(self, batch: Mapping[str, Tensor], micro_batch: int) -> float:
         """Use one batch and give its loss."""
@@ -40,13 +51,26 @@ class LocalSteps:
         self.vectors = (params, *self._optimizer.vectors)
         self.rates: list[float] = []
 
+    def planned(self, steps: int) -> list[float]:
+        return [self._rate(number) for number in range(steps)]
+
+    def resume(self, steps: int, vectors: Sequence[Tensor]) -> None:
+        _refill(self.vectors, vectors)
+        self._optimizer.resume(steps)
+        self.rates = self.planned(steps)
+
+    def direction_of(self, vectors: Sequence[Tensor]) -> Tensor | None:
+        return self._optimizer.direction(vectors[1:])
+
     def take(self, batch: Mapping[str, Tensor], micro_batch: int) -> float:
         loss = self._gradients.mean(batch, micro_batch)
-        number = len(self.rates)
-        rate = learning_rate(self._settings, self._state.step + number) * inner_warmup(self._settings, number)
+        rate = self._rate(len(self.rates))
         self._optimizer.step(self._gradients.flat, rate)
         self.rates.append(rate)
         return loss
+
+    def _rate(self, number: int) -> float:
+        return learning_rate(self._settings, self._state.step + number) * inner_warmup(self._settings, number)
 
     def outcome(self, steps: int, samples: int) -> Trained:
         v = self._optimizer.vectors[1] if self._settings.publishes_moments else torch.empty(0)
@@ -62,6 +86,15 @@ class GradientSum:
         self.vectors = (self._sum,)
         self.rates: list[float] = []
 
+    def planned(self, steps: int) -> list[float]:
+        return []
+
+    def resume(self, steps: int, vectors: Sequence[Tensor]) -> None:
+        _refill(self.vectors, vectors)
+
+    def direction_of(self, _: Sequence[Tensor]) -> None:
+        """A sum of gradients sends nothing anywhere."""
+
     def take(self, batch: Mapping[str, Tensor], micro_batch: int) -> float:
         loss = self._gradients.mean(batch, micro_batch)
         self._sum.add_(self._gradients.flat)
@@ -69,3 +102,8 @@ class GradientSum:
 
     def outcome(self, steps: int, samples: int) -> MeanGradient:
         return MeanGradient(self._sum.cpu() / float(steps), steps=steps, samples=samples)
+
+
+def _refill(vectors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for vector, value in zip(vectors, values, strict=True):
+        vector.copy_(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from anynode.wallet.amounts import show_wei
+from anynode.wallet.times import show_time
 from anynode_contracts.entries import GWEI, Entry, unpack
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.merkle import domain, leaf, verify
@@ -15,6 +16,8 @@ from anynode_contracts.merkle import domain, leaf, verify
 PROOF_BYTES_MAX = 64 * 1024
 #: A tree over all 2^32 indices is this high.
 PROOF_HASHES_MAX = 32
+#: A claim that costs more of its reward than this had better wait for more.
+GAS_SHARE_WARN = 0.1
 
 
 def _integer(value: object) -> object:
@@ -70,11 +73,30 @@ class RootView:
 
 @dataclass(frozen=True)
 class ChainView:
-    """What the distributor says now. ``claimed_gwei`` is of the entry's index."""
+    """What the chain says now: both roots, what the entry's index has claimed, and the tokens in the distributor."""
 
     active: RootView | None
     waiting: RootView | None
     claimed_gwei: int
+    held_wei: int
+
+
+@dataclass(frozen=True)
+class Gas:
+    """What sending the claim may cost at most, and what the sender has for it."""
+
+    fee_wei: int
+    balance_wei: int
+    sender: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at before a claim is sent, and what it came to."""
+
+    name: Literal["proof", "root", "claimed", "funded", "gas"]
+    ok: bool
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +145,8 @@ def check_proof(document: ProofDocument, *, index: int, chain_id: int, distribut
 def decide(proof: Proof, chain: ChainView) -> Claimable | NothingToClaim:
     """Whether to send the claim.
 
-    Raises ``UserError`` while the root waits for its window, and ``RefusedError`` if the chain has another root.
+    Raises ``UserError`` while the root waits for its window, and ``RefusedError`` if the chain has another root, or the
+    distributor does not hold what is left to claim.
     """
     if chain.active is None or chain.active.root != proof.root:
         raise _not_active(proof, chain)
@@ -131,16 +154,46 @@ def decide(proof: Proof, chain: ChainView) -> Claimable | NothingToClaim:
     if left_gwei <= 0:
         earned = show_wei(proof.entry.cumulative_gwei * GWEI)
         return NothingToClaim(f"node {proof.entry.index} has claimed all of its {earned} ANY already")
+    if chain.held_wei < left_gwei * GWEI:
+        raise RefusedError(_funds(left_gwei, chain) + "; do not pay for a claim that fails, and tell the operator")
     return Claimable(proof.entry.account, left_gwei * GWEI)
 
 
-def check_gas(fee_wei: int, balance_wei: int, sender: str) -> None:
-    """Raise ``UserError`` if the sender cannot pay for the transaction."""
-    if balance_wei < fee_wei:
-        raise UserError(
-            f"{sender} has {show_wei(balance_wei)} ETH and the claim may cost {show_wei(fee_wei)} ETH; send it some, "
-            "or claim with another wallet (anyone may, the tokens go to the node's account)"
+def preflight(proof: Proof, chain: ChainView) -> tuple[Finding, ...]:
+    """Everything that a claim stands on but its gas, in sentences, whether or not it is so."""
+    entry = proof.entry
+    earned, root = show_wei(entry.cumulative_gwei * GWEI), f"0x{proof.root.hex()[:16]}…"
+    active = chain.active is not None and chain.active.root == proof.root
+    left_gwei = max(0, entry.cumulative_gwei - chain.claimed_gwei)
+    return (
+        Finding("proof", True, f"it leads from node {entry.index}'s {earned} ANY to root {root}"),
+        Finding(
+            "root", active, f"this root of batch {proof.batch} is active" if active else str(_not_active(proof, chain))
+        ),
+        Finding(
+            "claimed",
+            left_gwei > 0,
+            f"{show_wei(chain.claimed_gwei * GWEI)} ANY of it are claimed, {show_wei(left_gwei * GWEI)} are left",
+        ),
+        Finding("funded", chain.held_wei >= left_gwei * GWEI, _funds(left_gwei, chain)),
+    )
+
+
+def gas_finding(gas: Gas, amount_wei: int, wei_per_token: int | None) -> Finding:
+    """Whether the sender can pay for the claim, and what share of the reward it costs at this price of a token."""
+    if gas.balance_wei < gas.fee_wei:
+        return Finding(
+            "gas",
+            False,
+            f"{gas.sender} has {show_wei(gas.balance_wei)} ETH and the claim may cost {show_wei(gas.fee_wei)} ETH; send"
+            " it some, or claim with another wallet (anyone may, the tokens go to the node's account)",
         )
+    share = "; give --token-price to see it as a share of the reward"
+    if wei_per_token is not None:
+        of_reward = gas_share(gas.fee_wei, amount_wei, wei_per_token)
+        dear = "; waiting for more rewards would be cheaper" if of_reward > GAS_SHARE_WARN else ""
+        share = f", {of_reward:.1%} of the reward{dear}"
+    return Finding("gas", True, f"at most {show_wei(gas.fee_wei)} of {show_wei(gas.balance_wei)} ETH{share}")
 
 
 def gas_share(fee_wei: int, amount_wei: int, wei_per_token: int) -> float:
@@ -149,10 +202,15 @@ def gas_share(fee_wei: int, amount_wei: int, wei_per_token: int) -> float:
     return fee_wei / worth_wei if worth_wei else float("inf")
 
 
+def _funds(left_gwei: int, chain: ChainView) -> str:
+    left, held = show_wei(left_gwei * GWEI), show_wei(chain.held_wei)
+    return f"the distributor holds {held} ANY, of which this claim takes {left}"
+
+
 def _not_active(proof: Proof, chain: ChainView) -> UserError:
     if chain.waiting is not None and chain.waiting.root == proof.root:
         return UserError(
-            f"batch {proof.batch} becomes payable at Unix time {chain.waiting.active_at_s}; claim again after that"
+            f"batch {proof.batch} becomes payable at {show_time(chain.waiting.active_at_s)}; claim again after that"
         )
     if chain.active is None:
         return RefusedError("no reward root is active on this network yet; claim after the first batch")

@@ -76,6 +76,17 @@ def store(path: Path, account: LocalAccount, password: str, *, scrypt_n: int = S
     return Wallet(path.stem, str(account.address), path)
 
 
+def copy(wallet: Wallet, password: str, out: Path) -> None:
+    """Write the keystore to ``out`` as it is, once its password has opened it: a copy that nobody can open is none.
+
+    Raises ``UserError`` if the password is wrong, or ``out`` exists or cannot be written.
+    """
+    refuse_existing(out)
+    keystore = _read(wallet.path)
+    unlock_keystore(keystore, password, str(wallet.path))
+    write_aside(out, json.dumps(keystore, indent=1).encode())  # no link, which a stick for backups lacks
+
+
 def unlock(path: Path, password: str) -> LocalAccount:
     """The key in ``path``. Raises ``UserError`` if the file is not a keystore or the password is wrong."""
     return unlock_keystore(_read(path), password, str(path))

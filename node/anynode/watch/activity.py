@@ -12,8 +12,10 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from anynode.rounds.course import Close, Finish, Open, Result, Seal
 from anynode.rounds.effects import Apply, Deliver, FetchState, MemberEffect, Reduce, StartWork
-from anynode.rounds.records import Close, Finish, Open, Record, Result, Seal, Verdict
+from anynode.rounds.judgements import Verdict
+from anynode.rounds.records import Record
 from anynode.swarm.conduct import Conduct
 from anynode.swarm.reachability import Way
 from anynode.swarm.traffic import Traffic
@@ -127,7 +129,7 @@ class Activity:
             case Verdict():
                 for item in body.judged:
                     if item.node == self.node:
-                        self.verdicts["accepted" if item.accepted else "rejected"] += 1
+                        self.verdicts[item.outcome] += 1
                         self.samples_accepted += self._samples.pop(body.round, 0) if item.accepted else 0
             case Finish():
                 self.phase = "finished"

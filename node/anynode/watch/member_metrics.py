@@ -33,7 +33,7 @@ class MemberMetrics(Collector):
         yield CounterMetricFamily("anynode_member_samples_committed", "Samples sealed.", at.samples_committed)
         yield CounterMetricFamily("anynode_member_samples_accepted", "Samples with a verdict.", at.samples_accepted)
         verdicts = CounterMetricFamily("anynode_member_verdicts", "Verdicts on this node's work.", labels=["verdict"])
-        for verdict in ("accepted", "rejected"):
+        for verdict in ("accepted", "rejected", "void"):
             verdicts.add_metric([verdict], at.verdicts[verdict])
         yield verdicts
         yield CounterMetricFamily("anynode_member_chunks_reduced", "Chunks averaged for others.", at.done["reduce"])

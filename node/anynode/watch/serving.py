@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -23,9 +24,13 @@ def metrics_served(collector: Collector, host: str, port: int | None) -> Iterato
     try:
         server, thread = start_http_server(port, host, registry)
     except (OSError, OverflowError) as error:
+        remedy = (
+            "stop what uses the port, or choose another with --metrics-port"
+            if getattr(error, "errno", None) == errno.EADDRINUSE
+            else "give an address of this machine with --metrics-host and a port that you may open with --metrics-port"
+        )
         raise UserError(
-            f"cannot serve metrics on {host}:{port}: {getattr(error, 'strerror', None) or error}; stop what uses the "
-            "port, or choose another with --metrics-port"
+            f"cannot serve metrics on {host}:{port}: {getattr(error, 'strerror', None) or error}; {remedy}"
         ) from error
     try:
         shown = f"[{host}]" if ":" in host else host

@@ -82,13 +82,14 @@ class Keeping:
         """
         past = [(item.round, item.state_root) for item in footprints(records) if item.round <= held[0]]
         for round_, root in dict.fromkeys([held, *reversed(past)]):
-            if round_ >= 0 and self._is_whole(root):
+            if round_ >= 0 and self.is_whole(root):
                 return round_, root
             if round_ >= 0:
                 log.warning("the state of round %d is not whole here; an older one is looked for", round_)
         return -1, ""
 
-    def _is_whole(self, root: str) -> bool:
+    def is_whole(self, root: str) -> bool:
+        """Whether every byte of a state is here and right."""
         try:
             for chunk in self._store.manifest(root, "state").chunks:
                 self._store.get(chunk.hash)

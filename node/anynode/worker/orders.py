@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from anynode.jobs.job import Job
+from anynode.rounds.corrections import Run
+from anynode.rounds.course import Open, Result
 from anynode.rounds.deal import sample_indices
-from anynode.rounds.records import Open, Result
-from anynode.training.messages import ApplySpec, WorkSpec
+from anynode.rounds.ids import Range
+from anynode.training.messages import ApplySpec, OuterStepSpec, WorkSpec
 
 
 def work_order(job: Job, opened: Open, slot: int, steps: int, micro_batch: int = 0) -> WorkSpec:
@@ -19,7 +21,7 @@ def work_order(job: Job, opened: Open, slot: int, steps: int, micro_batch: int =
         slot=slot,
         state_root=opened.state_root,
         steps=steps,
-        indices=tuple(indices[: steps * job.training.batch_size]),
+        indices=tuple(indices[: steps * job.training.share_samples]),
         refresh=opened.refresh,
         micro_batch=micro_batch,
     )
@@ -27,12 +29,11 @@ def work_order(job: Job, opened: Open, slot: int, steps: int, micro_batch: int =
 
 def apply_order(opened: Open, result: Result) -> ApplySpec:
     """The outer step that a round's result stands for."""
-    return ApplySpec(
-        state_root=opened.state_root,
-        refresh=opened.refresh,
-        results=tuple(entry.result for entry in result.chunks),
-        steps_advance=result.steps,
-        next_round=result.round + 1,
-        cursor=result.cursor,
-        returned=result.returned,
-    )
+    step = OuterStepSpec(opened.refresh, tuple(entry.result for entry in result.chunks), result.steps)
+    return ApplySpec(opened.state_root, (step,), result.round + 1, result.cursor, result.returned)
+
+
+def run_order(run: Run, next_round: int, cursor: int, returned: tuple[Range, ...]) -> ApplySpec:
+    """Several outer steps, ending in the state that ``next_round`` opens from."""
+    steps = tuple(OuterStepSpec(step.refresh, step.results, step.steps) for step in run.steps)
+    return ApplySpec(run.start_root, steps, next_round, cursor, returned)

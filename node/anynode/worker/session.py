@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from anynode.device.hardware import Device, Precision
 from anynode.jobs.job import Job
 from anynode.jobs.resolve import FILE_KIND, materialise
+from anynode.rounds.certificates import Verifiers
 from anynode.rounds.messages import Leave
 from anynode.rounds.retention import Retention
 from anynode.swarm.blob_exchange import fetch_blob, fetch_manifest
+from anynode.swarm.daemon import DaemonEndedError
 from anynode.swarm.frames import short
 from anynode.swarm.identity import ensure_identity
 from anynode.swarm.peer import Peer
 from anynode.swarm.reachability import Way
 from anynode.swarm.strikes import Dropped
-from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits
-from anynode.training.process import TrainerSettings
 from anynode.watch.activity import Activity
 from anynode.watch.logs import enter_job, name_job
 from anynode.worker.directory import directory_rules, find_coordinator
+from anynode.worker.early import EarlyTrainers, trainer_keeper
 from anynode.worker.home import JobHome, NodeHome
 from anynode.worker.link import CoordinatorLink
+from anynode.worker.notices import Notice, Notify
 from anynode.worker.reach import Reach, way_in_words
-from anynode.worker.worker import Notice, Notify, Worker
+from anynode.worker.worker import Worker
 from anynode_contracts.errors import RefusedError, UnreachableError, UserError
 from anynode_contracts.files import write_aside
 from anynode_contracts.networks import Network, check_chain, connect
@@ -45,6 +47,9 @@ REGISTRATION_PAUSE_S = 5.0
 WAY_IN_EVERY_S = 3.0
 WAY_IN_PATIENCE_S = 40.0  # what finding out about the router and reserving a relay may take
 JOB_FILE_BYTES_MAX = 64 << 30
+AUDIT_NICE = 15
+"""Audits get what the node's own rounds leave of the machine."""
+RETRY_PAUSES_S = (2, 4, 8, 15, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Everything a node needs to take part. `run` returns when there is nothing more to do."""
+    """Everything a node needs to take part. `run` returns when there is nothing more to do. ``audits``: it takes audit
+    tasks.
+    """
 
     network: Network
     folder: Path
@@ -67,16 +74,18 @@ class Session:
     payout: str
     job_id: str | None
     reach: Reach
-    memory_limit_bytes: int
-    device: Device
-    precision: Precision
-    steps_per_s_max: float | None
+    limits: Limits
+    audits: bool
     checkpoints: int
     notify: Notify
     activity: Activity
+    early: EarlyTrainers
 
     async def run(self) -> Ending:
-        """Join, fetch the job, train until it ends. Raises ``UserError`` with cause and remedy."""
+        """Join, fetch the job, train until it ends. Raises ``UserError`` with cause and remedy.
+
+        While nobody can be reached, a node whose job is on its disk goes on trying: who waits for it comes back.
+        """
         enter_job("")
         await self._check_chain()
         home = NodeHome(self.folder)
@@ -86,6 +95,20 @@ class Session:
             raise UserError(
                 f"network {self.network.name} names no initial peers; ask its operator for the network file"
             )
+        for pause_s in itertools.chain(RETRY_PAUSES_S, itertools.repeat(RETRY_PAUSES_S[-1])):
+            try:
+                return await self._enter(home)
+            except DaemonEndedError:
+                raise
+            except UnreachableError as error:
+                if home.unfinished_job(self.job_id) is None:
+                    raise
+                self._say("silent", f"{error}. The job is on this disk, so the node tries again in {pause_s} s")
+                await asyncio.sleep(pause_s)
+        raise AssertionError("the pauses have no end")
+
+    async def _enter(self, home: NodeHome) -> Ending:
+        """Become a peer of the swarm and take part. Raises ``UnreachableError`` while nobody can be reached."""
         self._say("start", "starting the libp2p daemon")
         peer = await Peer.start(
             home.identity_path,
@@ -105,9 +128,10 @@ class Session:
             link = CoordinatorLink(
                 peer,
                 await find_coordinator(peer, self.network, lambda text: self._say("start", text)),
-                self.network.verifiers,
+                Verifiers.of(self.network),
                 SigningDomain(self.network.chain_id, self.network.registry),
                 self.account,
+                others=[address.rpartition("/p2p/")[2] for address in self.network.initial_peers],
             )
             settled = asyncio.Event()
             registering = asyncio.create_task(self._register(link))
@@ -130,14 +154,11 @@ class Session:
         self._say("job", f"job {job.name} ({job.job_id[:16]}…): {job.model.parameters} parameters")
         await self._fetch_files(peer, link, job, home, place)
         self._say("load", "loading the model")
-        limits = Limits(
-            memory_limit_bytes=self.memory_limit_bytes,
-            steps_per_s_max=self.steps_per_s_max,
-            device=self.device,
-            precision=self.precision,
-        )
-        settings = TrainerSettings(log_path=place.log_path, limits=limits)
-        trainers = TrainerKeeper(home.store.folder, place.files, settings)
+        trainers = self.early.take(job.job_id) or trainer_keeper(home, job.job_id, self.limits)
+        openers = trainer_keeper(home, job.job_id, self.limits, "opener.log")
+        behind = replace(self.limits, nice=AUDIT_NICE)
+        auditors = trainer_keeper(home, job.job_id, behind, "audits.log") if self.audits else None
+        await self.early.close_rest()
         await settled.wait()
         worker = Worker(
             job=job,
@@ -146,6 +167,8 @@ class Session:
             peer=peer,
             link=link,
             trainers=trainers,
+            openers=openers,
+            auditors=auditors,
             account=self.account,
             notify=self.notify,
             activity=self.activity,

@@ -9,7 +9,7 @@ from eth_account.signers.local import LocalAccount
 
 from anynode.cli.main import run
 from anynode_contracts.signing import SigningDomain, Statement, sign
-from anynode_verifier import job_run
+from anynode_verifier import agreement
 
 STRANGER: LocalAccount = Account.create()
 
@@ -19,5 +19,5 @@ def forge(account: LocalAccount, domain: SigningDomain, statement: Statement) ->
 
 
 if __name__ == "__main__":
-    setattr(job_run, "sign", forge)  # noqa: B010 (the product offers no way to put a forger in)
+    setattr(agreement, "sign", forge)  # noqa: B010 (the product offers no way to put a forger in)
     sys.exit(run(["verifier", *sys.argv[1:]]))

@@ -9,6 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from anynode.rounds.messages import PROTOCOL
 from anynode.swarm.peer import Peer
 from anynode.worker.link import JOBS, ROUND
 from anynode_contracts.errors import RefusedError, UnreachableError
@@ -25,7 +26,7 @@ async def main() -> None:
         job = (await peer.call(verifier, JOBS, b"", limit_bytes=1 << 20)).decode().partition('"job_id": "')[2][:64]
         for _ in range(CALLS_MAX):
             try:
-                await peer.call(verifier, ROUND, job.encode() + b"\x02rubbish")
+                await peer.call(verifier, ROUND, job.encode() + bytes([PROTOCOL]) + b"rubbish")
             except RefusedError:
                 continue
             except UnreachableError:

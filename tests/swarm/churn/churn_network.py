@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 from small_network import NETWORK, SmallNetwork
 
 from anynode.jobs.job import Job
+from anynode.rounds.certificates import Verifiers
 from anynode.rounds.chain import read_public, verify
-from anynode.rounds.records import Assign, Body, Close, Open, Result, Seal, SignedRecord, Verdict
+from anynode.rounds.course import Assign, Close, Open, Result, Seal
+from anynode.rounds.judgements import Verdict
+from anynode.rounds.records import Body, SignedRecord
 from anynode.worker.home import JobHome
 from anynode_contracts.networks import Network
 from anynode_contracts.signing import SigningDomain
@@ -127,7 +130,7 @@ class ChurnNetwork(SmallNetwork):
         assert lines[: len(before)] == before, "a record that had been written is gone or changed"
         network = Network.load(Path(self.facts["path"]))
         domain = SigningDomain(network.chain_id, network.registry)
-        verify(records, self.job_id, domain, network.verifiers)
+        verify(records, self.job_id, domain, Verifiers.of(network))
         bodies = [signed.record for signed in records]
         follow(bodies, self._job(), domain)
         closes = [record.body for record in bodies if isinstance(record.body, Close)]

@@ -14,7 +14,9 @@ from churn_network import SIGKILLED, STEADY, ChurnNetwork, shuffled
 from small_network import NETWORK
 
 from anynode.blobs.store import BlobStore
-from anynode.rounds.records import Close, Verdict
+from anynode.rounds.course import Close
+from anynode.rounds.judgements import Verdict
+from anynode.rounds.membership import CATCH_UP_ROUNDS
 from anynode.worker.home import NodeHome
 
 COMERS = ("worker-3", "worker-4")
@@ -42,11 +44,6 @@ SLOW = ("--steps-per-s-max", "0.4")
 @pytest.fixture
 def seed(only_seed: int | None) -> int:
     return only_seed if only_seed is not None else int.from_bytes(os.urandom(2))
-
-
-@pytest.fixture
-def deep(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--deep"))
 
 
 def test_workers_are_killed_at_any_moment_and_come_back(swarm: ChurnNetwork, seed: int, deep: bool) -> None:
@@ -87,6 +84,7 @@ def test_who_leaves_keeps_what_was_delivered(swarm: ChurnNetwork) -> None:
     swarm.check(before)
 
 
+@pytest.mark.deep
 def test_the_coordinator_is_killed_in_any_phase(swarm: ChurnNetwork, seed: int, deep: bool) -> None:
     before = swarm.lines()
     swarm.stop_verifier()
@@ -102,7 +100,8 @@ def test_the_coordinator_is_killed_in_any_phase(swarm: ChurnNetwork, seed: int, 
 
 
 def test_everybody_is_killed_and_starts_again_from_disk(swarm: ChurnNetwork) -> None:
-    """The round that was under way goes on; nobody fetches a state that lies on the own disk."""
+    """The round that was under way goes on; nobody fetches a state that lies on the own disk. Workers that start before
+    the verifier go on trying until it is there."""
     names = ("verifier", *STEADY)
     left = set().union(*(swarm.children(name) for name in names))
     logs = {name: len(swarm.processes.log(name)) for name in names}
@@ -110,25 +109,37 @@ def test_everybody_is_killed_and_starts_again_from_disk(swarm: ChurnNetwork) -> 
         swarm.processes.kill(name)
     before = swarm.lines()
     swarm.until("the end of what they had started", lambda: swarm.gone(left), "chain")
-    swarm.start_verifier()
     for name in STEADY:
         swarm.start_worker(name, *SLOW)
+    swarm.until(
+        "workers that go on trying while nobody is there",
+        lambda: all("tries again" in swarm.processes.log(name)[logs[name] :] for name in STEADY),
+        *STEADY,
+    )
+    swarm.start_verifier()
     swarm.until_rounds(1, *STEADY)
     for name in STEADY:
         assert "fetching the state" not in swarm.processes.log(name)[logs[name] :]
     swarm.check(before)
 
 
+@pytest.mark.deep
 def test_a_newcomer_is_killed_in_mid_download_and_goes_on_with_the_rest(swarm: ChurnNetwork) -> None:
     """Rounds are long now, and one has just begun; on a busy machine it may still end too soon, and another comes."""
     before = swarm.lines()
+    swarm.until(
+        "a start too old to be brought up to date",
+        lambda: len(swarm.bodies(Close)) > CATCH_UP_ROUNDS + 1,
+        "verifier",
+        *STEADY,
+    )
     assert any(resumes_a_download(swarm, f"late-{number}") for number in range(3)), swarm.words()
     swarm.check(before)
 
 
 def resumes_a_download(swarm: ChurnNetwork, name: str) -> bool:
-    """A newcomer has some chunks of the state when it dies; when it comes back it asks for the others only, and several
-    peers serve it. False if another state was the newest by then.
+    """A newcomer has some chunks of the state when it dies; when it comes back it asks for the others only (how
+    many peers serve so few is chance). False if another state was the newest by then.
     """
     swarm.nodes[name] = swarm.wallet(name)
     store = NodeHome(swarm.home / "home" / "data" / "nodes" / NETWORK / name).store
@@ -142,22 +153,20 @@ def resumes_a_download(swarm: ChurnNetwork, name: str) -> bool:
     if store.missing(manifest):
         swarm.processes.stop(name)
         return False
-    fetched = re.search(r"fetched (\d+) bytes from (\d+) peers", swarm.processes.log(name))
+    fetched = re.search(r"fetched (\d+) bytes", swarm.processes.log(name))
     assert fetched is not None
-    assert [store.path(digest).stat().st_mtime_ns for digest in kept] == list(kept.values()), "a chunk came twice"
-    assert int(fetched[1]) == sum(chunk.size_bytes for chunk in manifest.chunks if chunk.hash not in kept)
-    assert int(fetched[2]) > 1
+    missing = sum(chunk.size_bytes for chunk in manifest.chunks if chunk.hash not in kept)
+    assert int(fetched[1]) == missing, "a chunk came twice"
     return True
 
 
-def partial_state(swarm: ChurnNetwork, store: BlobStore) -> tuple[str, dict[str, int]]:
-    """The state of which only some chunks are in ``store``: its root, and when each of these was written."""
+def partial_state(swarm: ChurnNetwork, store: BlobStore) -> tuple[str, frozenset[str]]:
+    """The state of which only some chunks are in ``store``: its root, and these chunks."""
     for close in reversed(swarm.bodies(Close)):
         if store.has(close.state_root):
             manifest = store.manifest(close.state_root, "state")
             assert store.missing(manifest)
-            here = [chunk.hash for chunk in manifest.chunks if store.has(chunk.hash)]
-            return close.state_root, {digest: store.path(digest).stat().st_mtime_ns for digest in here}
+            return close.state_root, frozenset(chunk.hash for chunk in manifest.chunks if store.has(chunk.hash))
     raise AssertionError("the newcomer had not begun to fetch a state")
 
 

@@ -14,7 +14,7 @@ from homes import Homes
 from processes import Processes
 from small_network import Wares
 
-from anynode.rounds.records import Open
+from anynode.rounds.course import Open
 from anynode_contracts.canonical import parse_json
 from anynode_contracts.errors import UserError
 
@@ -52,6 +52,9 @@ class SplitNetwork(ChurnNetwork):
         )
         assert done.returncode == 0, done.stderr
         return parse_json(done.stdout)
+
+
+pytestmark = pytest.mark.deep
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from anynode.wallet import claims
 from anynode_contracts.entries import GWEI, Entry, pack
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.merkle import build_tree, domain, leaf
-from anynode_ledger.api import ProofAnswer
+from anynode_ledger.answers import ProofAnswer
 
 CHAIN_ID = 31337
 DISTRIBUTOR = "0x" + "12" * 20
@@ -111,13 +111,13 @@ ACTIVE = claims.RootView(3, TREE.root, 0)
 
 
 def test_claimable_is_what_is_left() -> None:
-    decision = claims.decide(PROOF, claims.ChainView(active=ACTIVE, waiting=None, claimed_gwei=500))
+    decision = claims.decide(PROOF, claims.ChainView(ACTIVE, None, claimed_gwei=500, held_wei=1500 * GWEI))
     assert decision == claims.Claimable(PROOF.entry.account, 1500 * GWEI)
 
 
 @pytest.mark.parametrize("claimed_gwei", [2000, 2001])
 def test_nothing_left(claimed_gwei: int) -> None:
-    decision = claims.decide(PROOF, claims.ChainView(ACTIVE, None, claimed_gwei))
+    decision = claims.decide(PROOF, claims.ChainView(ACTIVE, None, claimed_gwei, 0))
     assert isinstance(decision, claims.NothingToClaim) and "claimed all" in decision.sentence
 
 
@@ -125,8 +125,8 @@ def test_nothing_left(claimed_gwei: int) -> None:
     ("active", "waiting", "said"),
     [
         (None, None, "no reward root is active"),
-        (None, claims.RootView(3, TREE.root, 777), "at Unix time 777"),
-        (claims.RootView(2, b"\1" * 32, 0), claims.RootView(3, TREE.root, 777), "at Unix time 777"),
+        (None, claims.RootView(3, TREE.root, 777), "at 1970-01-01 00:12:57 UTC"),
+        (claims.RootView(2, b"\1" * 32, 0), claims.RootView(3, TREE.root, 777), "at 1970-01-01 00:12:57 UTC"),
         (claims.RootView(4, b"\1" * 32, 0), None, "batch 4 is active"),
         (claims.RootView(3, b"\1" * 32, 0), None, "another root than the proof"),
         (claims.RootView(2, b"\1" * 32, 0), None, "another root than the proof"),
@@ -134,13 +134,42 @@ def test_nothing_left(claimed_gwei: int) -> None:
 )
 def test_not_the_active_root(active: claims.RootView | None, waiting: claims.RootView | None, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        claims.decide(PROOF, claims.ChainView(active, waiting, 0))
+        claims.decide(PROOF, claims.ChainView(active, waiting, 0, 10**30))
+
+
+def test_a_claim_that_the_distributor_cannot_pay() -> None:
+    short = claims.ChainView(ACTIVE, None, claimed_gwei=500, held_wei=1500 * GWEI - 1)
+    with pytest.raises(RefusedError, match=r"holds 0\.000001499999999999 ANY, of which this claim takes 0\.0000015;"):
+        claims.decide(PROOF, short)
+
+
+@pytest.mark.parametrize(
+    ("chain", "failing"),
+    [
+        (claims.ChainView(ACTIVE, None, 500, 1500 * GWEI), set()),
+        (claims.ChainView(None, claims.RootView(3, TREE.root, 777), 500, 1500 * GWEI), {"root"}),
+        (claims.ChainView(ACTIVE, None, 2000, 0), {"claimed"}),
+        (claims.ChainView(ACTIVE, None, 0, 1999 * GWEI), {"funded"}),
+        (claims.ChainView(None, None, 0, 0), {"root", "funded"}),
+    ],
+)
+def test_preflight_says_everything_and_not_only_the_first(chain: claims.ChainView, failing: set[str]) -> None:
+    findings = claims.preflight(PROOF, chain)
+    assert [finding.name for finding in findings] == ["proof", "root", "claimed", "funded"]
+    assert {finding.name for finding in findings if not finding.ok} == failing
+    assert all(finding.sentence for finding in findings)
 
 
 def test_gas() -> None:
-    claims.check_gas(10**15, 10**15, ACCOUNT)
-    with pytest.raises(UserError, match=r"has 0.000999.* ETH and the claim may cost 0.001 ETH"):
-        claims.check_gas(10**15, 10**15 - 1, ACCOUNT)
+    gas = claims.Gas(10**15, 10**15, ACCOUNT)
+    assert claims.gas_finding(gas, 10**18, None).sentence.endswith(
+        "give --token-price to see it as a share of the reward"
+    )
+    enough = claims.gas_finding(gas, 10**18, 10**17)
+    assert enough.ok and enough.sentence == "at most 0.001 of 0.001 ETH, 1.0% of the reward"
+    assert "waiting for more rewards" in claims.gas_finding(gas, 10**18, 10**15).sentence
+    short = claims.gas_finding(claims.Gas(10**15, 10**15 - 1, ACCOUNT), 10**18, None)
+    assert not short.ok and "ETH and the claim may cost 0.001 ETH" in short.sentence
     assert claims.gas_share(10**15, 10**18, 10**16) == pytest.approx(0.1)
     assert claims.gas_share(1, 0, 10**16) == float("inf")
     assert dataclasses.is_dataclass(PROOF)

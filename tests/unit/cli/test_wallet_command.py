@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -76,6 +77,23 @@ def test_import_a_keystore(anynode: Anynode, tmp_path: Path, password_file: Path
     wrong = anynode("wallet", "import", "older", "--keystore", foreign, "--password-file", password_file, "--json")
     assert wrong.code == 2
     assert wrong.object == {"error": f"the password for {foreign} is wrong; try again", "exit_code": 2}
+
+
+def test_export_is_a_copy_that_opens(anynode: Anynode, home: Path, tmp_path: Path, password_file: Path) -> None:
+    account = keystore.new_account()
+    keystore.store(home / "data" / "wallets" / "miner.json", account, PASSWORD, scrypt_n=1024)
+    out = tmp_path / "backup" / "miner.json"
+    made = anynode("wallet", "export", "miner", out, "--password-file", password_file, "--json")
+    assert made.object == {"name": "miner", "address": account.address, "path": str(out)}
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert Account.decrypt(json.loads(out.read_bytes()), PASSWORD) == account.key
+    again = anynode("wallet", "export", "miner", out, "--password-file", password_file)
+    assert again.code == 2 and "never overwritten" in again.err
+    password_file.write_text("wrong horse battery")
+    wrong = anynode("wallet", "export", "miner", tmp_path / "other.json", "--password-file", password_file)
+    assert wrong.code == 2 and "the password for " in wrong.err and not (tmp_path / "other.json").exists()
+    nobody = anynode("wallet", "export", "nobody", tmp_path / "other.json", "--password-file", password_file)
+    assert nobody.code == 2 and "no wallet" in nobody.err
 
 
 def test_nobody_to_ask(home: Path) -> None:

@@ -19,7 +19,10 @@ ALLOWED = {
 }
 HEAVY = ("torch", "hivemind", "numpy", "safetensors")
 #: Must import where only `pip install anynode` was run.
-LIGHT = ("anynode_contracts", "anynode_ledger", "anynode.blobs", "anynode.cli", "anynode.wallet")
+LIGHT = (
+    *("anynode_contracts", "anynode_ledger", "anynode.blobs", "anynode.cli", "anynode.wallet"),
+    *("anynode_verifier.ledger_command", "anynode_verifier.watch_command", "anynode_verifier.watching"),
+)
 
 #: What of `anynode.rounds` acts: it keeps and publishes records on disk, feeds the core and carries out its effects.
 ROUND_SHELL = {"anynode.rounds.chain", "anynode.rounds.driver", "anynode.rounds.public"}

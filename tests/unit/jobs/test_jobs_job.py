@@ -20,8 +20,9 @@ from anynode.jobs.export import export
 from anynode.jobs.job import REQUIRED_FILES, DataRef, FileRef, Job, ModelRef
 from anynode.jobs.job_command import job as job_command
 from anynode.jobs.jobfile import JobFile, example
-from anynode.jobs.resolve import materialise, open_job, resolve
+from anynode.jobs.resolve import materialise, open_job, resolve, with_share
 from anynode.jobs.settings import Pay, Training, Workers
+from anynode.jobs.suggestion import suggested_for
 from anynode.jobs.templates import gpt, mlp
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import RefusedError, UserError
@@ -56,7 +57,7 @@ def test_the_canonical_form_holds_no_float_and_comes_back_equal() -> None:
 
 def test_the_id_is_pinned() -> None:
     """A change of this value is a change of every job's id: raise ``version`` with it."""
-    assert some_job().job_id == "e9c09a1a0f7124b07bab1a9a41a1ee9f94931bdee0dfde3598efc0cba824d10f"
+    assert some_job().job_id == "62b47e1252e4043c80bf09f91d1c44d2c34acb253c6d159796873361b3226b8b"
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -72,12 +73,15 @@ def test_any_number_survives_exactly(rate: float, momentum: float) -> None:
 def test_the_mode_and_the_lengths_of_rounds_follow_from_the_settings() -> None:
     gradients = some_job(inner_steps=1).training
     assert gradients.averages_gradients and not gradients.publishes_moments and gradients.newcomer_steps == 1
+    assert (gradients.parts, some_job(inner_steps=1, batch_size=8, share_samples=2).training.parts) == (1, 4)
     fixed = some_job().training
     assert fixed.publishes_moments and not fixed.averages_gradients
     assert (fixed.newcomer_steps, fixed.inner_steps_least, fixed.inner_steps_most) == (5, 20, 20)
     auto = some_job(inner_steps="auto", inner_steps_min=4, inner_steps_max=30).training
     assert (auto.newcomer_steps, auto.inner_steps_least, auto.inner_steps_most) == (4, 4, 30)
     assert not some_job(optimizer="sgd").training.publishes_moments
+    muon = some_job(optimizer="muon", muon_except=("head.weight",))
+    assert muon.training.publishes_moments and Job.from_bytes(muon.to_bytes()) == muon
     job = some_job(inner_steps="auto", optimizer="adamw-fresh")
     assert Job.from_bytes(job.to_bytes()) == job
 
@@ -87,8 +91,12 @@ def test_the_mode_and_the_lengths_of_rounds_follow_from_the_settings() -> None:
     [
         ({"inner_steps": "many"}, 'a number from 1 to 10000 or "auto"'),
         ({"inner_steps": 1, "optimizer": "adamw-fresh"}, "adamw-fresh needs inner_steps above 1"),
+        ({"inner_steps": 1, "optimizer": "muon"}, "muon needs inner_steps above 1"),
+        ({"muon_except": ("head.weight",)}, 'muon_except needs optimizer "muon"'),
         ({"inner_steps": 3, "optimizer": "adamw-fresh"}, "inner_warmup_steps is more than a round's inner steps"),
         ({"inner_steps": "auto", "inner_steps_min": 60}, "inner_steps_min is more than inner_steps_max"),
+        ({"share_samples": 4}, "share_samples is for inner_steps = 1"),
+        ({"inner_steps": 1, "share_samples": 3}, "share_samples is no part of batch_size"),
         ({"newcomer_steps": 30}, "newcomer_steps is more than a round's inner steps"),
         ({"warmup_steps": 300}, "warmup_steps is more than total_steps"),
     ],
@@ -177,7 +185,7 @@ def test_bytes_of_another_job_or_spelling_are_refused() -> None:
         Job.from_bytes(job.to_bytes(), job_id=some_job(rounds=11).job_id)
     with pytest.raises(RefusedError, match="canonical"):
         Job.from_bytes(json.dumps(job.to_canonical()).encode())
-    twice = job.to_bytes().replace(b'"version":2', b'"version":2,"version":2')
+    twice = job.to_bytes().replace(b'"version":3', b'"version":3,"version":3')
     with pytest.raises(RefusedError, match="canonical"):
         Job.from_bytes(twice)
 
@@ -220,10 +228,38 @@ def test_the_example_names_every_key_and_is_valid(folder: Path) -> None:
     assert JobFile.read(folder / "all.toml") == JobFile.read(folder / "job.toml")
 
 
+def test_a_new_job_file_suggests_muon_for_the_hidden_matrices_of_a_language_model(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "language"
+    export(*gpt.tiny(), path)
+    chosen = suggested_for(path / "model.json")
+    assert chosen["muon_except"] == ("embedding.weight", "head.weight", "position.weight")
+    (tmp_path / "language.toml").write_text(example("language", "data", 4, chosen))
+    assert JobFile.read(tmp_path / "language.toml").training.optimizer == "muon"
+    assert suggested_for(folder / "model" / "model.json") == suggested_for(folder / "nothing.json") == {}
+    (tmp_path / "broken.json").write_text("{}")
+    with pytest.raises(UserError, match=r"broken\.json is no model"):
+        suggested_for(tmp_path / "broken.json")
+
+
 def test_a_batch_may_be_several_of_the_model(folder: Path, tmp_path: Path) -> None:
     path = folder / "job.toml"
     path.write_text(path.read_text().replace("batch_size = 4", "batch_size = 8"))
-    assert resolve(path, BlobStore(tmp_path / "store")).training.batch_size == 8
+    resolved = resolve(path, BlobStore(tmp_path / "store")).training
+    assert (resolved.batch_size, resolved.parts) == (8, 1)
+
+
+def test_in_gradient_mode_a_share_is_the_graphs_batch_or_a_sixteenth(folder: Path, tmp_path: Path) -> None:
+    path, store = folder / "job.toml", BlobStore(tmp_path / "store")
+    text = path.read_text().replace("batch_size = 4", "batch_size = 16").replace("inner_steps = 5", "inner_steps = 1")
+    path.write_text(text)
+    assert (resolve(path, store).training.share_samples, resolve(path, store).training.parts) == (4, 4)
+    known = resolve(path, store).training
+    assert with_share(known, 4) == known, "what a job says stays"
+    fresh = JobFile.read(path).training
+    assert with_share(fresh.model_copy(update={"batch_size": 96}), 2).parts == 16
+    path.write_text(text.replace("batch_size = 16", "batch_size = 16\nshare_samples = 2"))
+    with pytest.raises(UserError, match=r"share_samples is 2, no multiple"):
+        resolve(path, store)
 
 
 def test_a_job_goes_through_a_store_and_opens_elsewhere(folder: Path, tmp_path: Path) -> None:
@@ -296,6 +332,12 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     "wrong model hash": (lambda text: text.replace('# hash = "" ', f'hash = "{"a" * 64}"', 1), "model.hash"),
     "malformed hash": (lambda text: text.replace('# hash = "" ', 'hash = "abc"', 1), "model.hash"),
     "a batch size that is no multiple": (lambda text: text.replace("batch_size = 4", "batch_size = 6"), "batches of 4"),
+    "an unknown tensor": (
+        lambda text: text.replace(
+            "inner_steps = 5", 'optimizer = "muon"\nmuon_except = ["hed.weight"]\ninner_steps = 5'
+        ),
+        "muon_except names 'hed.weight'",
+    ),
     "too many steps": (lambda text: text.replace("inner_steps = 5", "inner_steps = 500"), "pack more data"),
 }
 

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from ledger_actors import JOB, TOKEN
+from ledger_actors import JOB, TOKEN, address
 
 from anynode_contracts.networks import Network
 from anynode_ledger.book import Book
-
-
-def address(number: int) -> str:
-    """A checksummed address without letters, so that upper and lower case do not matter."""
-    return f"0x{number:040d}"
-
-
-NETWORK = Network(
-    name="test",
-    chain_id=31337,
-    rpc_url="http://127.0.0.1:1",
-    token=address(901),
-    registry=address(902),
-    escrow=address(903),
-    distributor=address(904),
-    deployed_block=0,
-    held_back_limit_wei=0,
-    window_s=60,
-)
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+from unasked_network import NETWORK
 
 
 @pytest.fixture

@@ -16,6 +16,11 @@ JOB, OTHER_JOB = "1" * 64, "2" * 64
 TOKEN = 10**18
 
 
+def address(number: int) -> str:
+    """A checksummed address without letters, so that upper and lower case do not matter."""
+    return f"0x{number:040d}"
+
+
 def pay(node: int, round_number: int, amount: int, job: str = JOB) -> Credit:
     """What the node earned with samples in this round."""
     own_id = credit_id(job, round_number, node, "samples")

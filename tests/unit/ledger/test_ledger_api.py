@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from ledger_actors import JOB, TOKEN, decide, pay
 from pydantic import TypeAdapter
-from starlette.applications import Starlette
 
 from anynode_contracts.entries import Entry, pack
 from anynode_contracts.merkle import verify
 from anynode_contracts.networks import Network
-from anynode_ledger import api
+from anynode_ledger import answers
 from anynode_ledger.book import Book
 from anynode_ledger.settlement import settle
+from served_ledger import served
+
+EITHER = ["sqlite", pytest.param("postgresql", marks=pytest.mark.deep)]
+pytestmark = pytest.mark.parametrize("url", EITHER, indirect=True)
 
 
 @pytest.fixture
-def client(book: Book) -> Iterator[httpx.Client]:
+def client(book: Book, tmp_path: Path) -> Iterator[httpx.Client]:
     """A client of a uvicorn server that listens on a real loopback socket."""
-    config = uvicorn.Config(Starlette(routes=api.ledger_routes(book)), log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=60) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
+    with (
+        served(book, tmp_path / "trees") as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        yield client
 
 
 def earn(book: Book, round_number: int, *nodes: int) -> None:
@@ -49,15 +44,15 @@ def test_everything_over_a_real_socket(client: httpx.Client, book: Book, network
     assert client.get("/v1/proofs/2", params={"batch": 1}).json()["state"] == "pending"
     decide(book, "posted")
 
-    account = api.AccountAnswer.model_validate(client.get("/v1/accounts/2").json())
-    assert (account.earned_wei, account.payable_wei) == (str(2 * TOKEN + 1), str(2 * TOKEN + 1))
+    account = answers.AccountAnswer.model_validate(client.get("/v1/accounts/2").json())
+    assert (account.earned_wei, account.payable_wei, account.dust_wei) == (str(2 * TOKEN + 1), str(2 * TOKEN), "1")
 
-    (summary,) = api.BatchesAnswer.model_validate(client.get("/v1/batches").json()).batches
-    batch = api.BatchAnswer.model_validate(client.get("/v1/batches/1").json())
+    (summary,) = answers.BatchesAnswer.model_validate(client.get("/v1/batches").json()).batches
+    batch = answers.BatchAnswer.model_validate(client.get("/v1/batches/1").json())
     assert (summary.root, summary.state, summary.entry_count) == (batch.root, "posted", len(batch.entries))
     assert batch.draws_wei == {JOB: str(6 * TOKEN + 3)}
 
-    proof = api.ProofAnswer.model_validate(client.get("/v1/proofs/2").json())
+    proof = answers.ProofAnswer.model_validate(client.get("/v1/proofs/2").json())
     word = pack(Entry(proof.index, proof.account, int(proof.cumulative_gwei)))
     assert proof.entry == f"0x{word.hex()}"
     siblings = [bytes.fromhex(sibling[2:]) for sibling in proof.proof]
@@ -72,7 +67,7 @@ def test_batches_come_in_pages_newest_first(client: httpx.Client, book: Book, ne
     numbers, before = [], None
     while True:
         query = {"limit": "2"} | ({} if before is None else {"before": str(before)})
-        page = api.BatchesAnswer.model_validate(client.get("/v1/batches", params=query).json())
+        page = answers.BatchesAnswer.model_validate(client.get("/v1/batches", params=query).json())
         numbers += [batch.number for batch in page.batches]
         before = page.next_before
         if before is None:
@@ -99,15 +94,15 @@ def test_batches_come_in_pages_newest_first(client: httpx.Client, book: Book, ne
 def test_bad_questions_get_one_sentence(client: httpx.Client, path: str, status: int) -> None:
     answer = client.get(path)
     assert answer.status_code == status
-    error = api.ErrorAnswer.model_validate(answer.json()).error
+    error = answers.ErrorAnswer.model_validate(answer.json()).error
     assert error
     assert "\n" not in error
 
 
 def test_every_answer_has_a_schema(client: httpx.Client) -> None:
     schemas = client.get("/v1/schemas").json()
-    assert set(schemas) == {answer.__name__ for answer in api.ANSWERS}
-    for answer in api.ANSWERS:
+    assert set(schemas) == {answer.__name__ for answer in answers.ANSWERS}
+    for answer in answers.ANSWERS:
         assert schemas[answer.__name__] == TypeAdapter(answer).json_schema()
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ledger_actors import JOB, OTHER_JOB, TOKEN, pay
+from ledger_actors import JOB, OTHER_JOB, TOKEN, decide, pay
 from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError
 
 from anynode_contracts.errors import InvariantError, RefusedError, UserError
+from anynode_contracts.networks import Network
+from anynode_ledger import accounts as chart
 from anynode_ledger.accounts import Transfer
 from anynode_ledger.book import Book
-from anynode_ledger.schema import IMMUTABLE
+from anynode_ledger.intents import intents, keep_signed
+from anynode_ledger.schema import IMMUTABLE, metadata
+from anynode_ledger.settlement import settle
 
 
 def test_pay_is_held_back_up_to_the_limit_and_accrues_above_it(book: Book) -> None:
@@ -71,6 +76,17 @@ def test_a_slash_returns_what_is_held_and_accrued_in_that_job_only(book: Book) -
     assert (balance.earned_wei, balance.slashed_wei) == (30, 100)
     assert book.balances(2).earned_wei == 50
     assert book.job(JOB).unspent_wei == 1_000 * TOKEN - 50
+
+
+def test_what_a_node_would_lose_is_what_is_held_back_in_that_job(book: Book) -> None:
+    book.fund_job(OTHER_JOB, TOKEN, "fund/2")
+    book.credit([pay(1, 0, 100), pay(1, 0, 30, OTHER_JOB), pay(2, 0, 50)], 120)
+    names = [book.balances(index).node for index in (1, 2)]
+    assert book.held_back_wei(JOB) == {names[0]: 100, names[1]: 50}
+    assert book.held_back_wei() == {names[0]: 120, names[1]: 50}
+    assert book.held_back_wei(OTHER_JOB) == {names[0]: 20}, "the limit holds over all jobs"
+    book.slash(1, JOB, "segment 3 differs", "slash/1")
+    assert book.held_back_wei(JOB)[names[0]] == 0
 
 
 def test_closing_releases_what_is_held_and_ends_the_credits(book: Book) -> None:
@@ -140,26 +156,54 @@ def test_one_transaction_at_a_time(book: Book) -> None:
         book.totals()
 
 
-def test_rows_are_immutable(book: Book, url: str) -> None:
-    book.credit([pay(1, 0, 5)], 3)
-    book.slash(1, JOB, "noise", "slash/1")
+@pytest.mark.parametrize("verb", ["UPDATE", "DELETE"])
+def test_rows_are_immutable(book: Book, url: str, network: Network, verb: str) -> None:
+    """Every table has a row, or what is refused for lack of one would prove nothing."""
+    terms = {"budget_wei": 7, "cap_per_batch_wei": 10**20, "price_wei_per_million_samples": 1}
+    book.open_job(JOB, owner=f"0x{7:040d}", **terms)
+    book.credit([pay(1, 0, 5 * TOKEN)], 3)
+    book.slash(2, JOB, "noise", "slash/1")
+    assert settle(book, network) is not None
+    with book.write() as journal:
+        (draw, *_) = intents(journal)
+        fees = {"max_fee_wei": 2**70, "priority_fee_wei": 1}
+        keep_signed(journal, intent_id=draw.id, sender=f"0x{8:040d}", nonce=0, tx_hash="1" * 64, raw="02", **fees)
+    decide(book, "posted")
     engine = create_engine(url)
     with engine.connect() as connection:
-        for table in ("transfers", "credits", "nodes", "payouts", "accounts", "decisions"):
-            for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET rowid = rowid"):  # noqa: S608
-                with pytest.raises(IntegrityError, match="immutable"):
-                    connection.exec_driver_sql(statement)
-                connection.rollback()
-        named = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        triggers = {row.name for row in named}
+        for table in IMMUTABLE:
+            column = next(iter(metadata.tables[table].columns)).name
+            statement = {"UPDATE": f"UPDATE {table} SET {column} = {column}", "DELETE": f"DELETE FROM {table}"}[verb]  # noqa: S608
+            with pytest.raises(IntegrityError, match=f"rows of {table} are immutable"):
+                connection.exec_driver_sql(statement)
+            connection.rollback()
     engine.dispose()
-    assert {f"{table}_no_{verb}" for table in IMMUTABLE for verb in ("update", "delete")} <= triggers
 
 
-def test_replacing_a_row_is_refused_too(book: Book) -> None:
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_emptying_a_table_is_refused_too(book: Book, url: str) -> None:
+    book.credit([pay(1, 0, 5)], 3)
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        for table in IMMUTABLE:
+            with pytest.raises(IntegrityError, match="are immutable"):
+                connection.exec_driver_sql(f"TRUNCATE {table} CASCADE")
+            connection.rollback()
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "statement"),
+    [
+        ("sqlite", "INSERT OR REPLACE INTO nodes VALUES (1, '0x')"),
+        ("postgresql", "INSERT INTO nodes VALUES (1, '0x') ON CONFLICT (node_index) DO UPDATE SET node = '0x'"),
+    ],
+    indirect=["url"],
+)
+def test_replacing_a_row_is_refused_too(book: Book, statement: str) -> None:
     book.credit([pay(1, 0, 5)], 0)
     with pytest.raises(IntegrityError, match="immutable"), book.write() as journal:
-        journal.connection.exec_driver_sql("INSERT OR REPLACE INTO nodes VALUES (1, '0x')")
+        journal.connection.exec_driver_sql(statement)
 
 
 def test_amounts_beyond_64_bits_are_exact(open_book: Callable[[], Book]) -> None:
@@ -206,16 +250,55 @@ def test_what_cannot_be_opened_is_said_in_one_sentence(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_driver_that_is_missing_is_named_and_no_password_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"mysql://me:\*\*\*@host/name names no database") as caught:
+        Book.read_only("mysql://me:secret@host/name")
+    assert "secret" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UserError, match=r"anynode\[postgresql\]"):
+        Book.read_only("postgresql+psycopg://me:secret@host/name")
+
+
+def test_a_reader_sees_a_live_book_and_writes_nothing(book: Book, url: str) -> None:
+    book.credit([pay(1, 0, 5)], 3)
+    reader = Book.read_only(url)
+    book.credit([pay(1, 1, 5)], 3)
+    assert reader.balances(1) == book.balances(1)
+    with pytest.raises(UserError, match="cannot be written"):
+        reader.credit([pay(1, 2, 5)], 3)
+    reader.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_reader_of_a_file_makes_nothing_of_it(book: Book, tmp_path: Path) -> None:
+    whole = book.totals()
+    book.close()
+    folder = tmp_path / "a copy & more"
+    folder.mkdir()
+    copy = folder / "100% ledger.sqlite"
+    copy.write_bytes((tmp_path / "ledger.sqlite").read_bytes())
+    reader = Book.read_only(f"sqlite:///{copy}")
+    assert reader.totals() == whole
+    reader.close()
+    for nothing in (f"sqlite:///{tmp_path / 'none'}", "nonsense"):
+        with pytest.raises(UserError):
+            Book.read_only(nothing)
+    sqlite3.connect(tmp_path / "empty.sqlite").execute("CREATE TABLE things (name TEXT)").connection.close()
+    with pytest.raises(UserError, match="holds no ledger of this version"):
+        Book.read_only(f"sqlite:///{tmp_path / 'empty.sqlite'}")
+
+
 def test_a_newer_database_is_not_touched(book: Book, url: str, open_book: Callable[[], Book]) -> None:
     book.close()
-    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
-    connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.commit()
-    connection.close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
     with pytest.raises(UserError, match="newer AnyNode"):
         open_book()
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_full_disk_books_nothing_and_is_said(book: Book) -> None:
     before = book.totals()
     with book.write() as journal:
@@ -228,3 +311,23 @@ def test_a_full_disk_books_nothing_and_is_said(book: Book) -> None:
     with book.write() as journal:
         journal.connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     assert book.credit(earned, 0) == 300
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_server_that_goes_away_books_nothing_and_is_said(book: Book) -> None:
+    """Its own connection is cut in the middle of a transaction; the next one finds the server again."""
+    before = book.totals()
+    with pytest.raises(UserError, match="nothing of this was booked"), book.write() as journal:
+        journal.append(Transfer("fund/2", chart.custody_escrow(JOB), chart.escrow(JOB), 1, "fund"))
+        journal.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert book.totals() == before
+    book.fund_job(JOB, 1, "fund/2")
+    assert book.job(JOB).funded_wei == 1_000 * TOKEN + 1
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_server_that_does_not_answer_is_named_without_its_password(url: str) -> None:
+    gone = url.replace("anynode@", "anynode:hush@").replace("host=", "host=/nowhere")
+    with pytest.raises(UserError, match="cannot be opened") as caught:
+        Book.open(gone)
+    assert "hush" not in str(caught.value)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from ledger_actors import JOB, OTHER_JOB, decide, pay, public
+from postgresql_server import Server
 
 from anynode_contracts.entries import GWEI
-from anynode_contracts.networks import Network
 from anynode_ledger import accounts as chart
 from anynode_ledger.accounts import Transfer
 from anynode_ledger.book import Book
+from anynode_ledger.earnings import job_earnings
 from anynode_ledger.rebuild import rebuild
 from anynode_ledger.settlement import batches_of, book_claim, settle
+from unasked_network import NETWORK
 
 JOBS = (JOB, OTHER_JOB)
 NODES = (1, 2, 3, 4)
@@ -23,21 +33,13 @@ jobs, nodes = st.sampled_from(JOBS), st.sampled_from(NODES)
 
 
 class LedgerLife(RuleBasedStateMachine):
+    def open(self) -> Book:
+        return Book.open("sqlite://", clock=lambda: 0)
+
     @initialize(caps=st.tuples(st.integers(5 * GWEI, 10**22), st.none()))
     def begin(self, caps: tuple[int, int | None]) -> None:
-        self.book = Book.open("sqlite://", clock=lambda: 0)
-        self.network = Network(
-            name="test",
-            chain_id=31337,
-            rpc_url="http://127.0.0.1:1",
-            token=f"0x{901:040d}",
-            registry=f"0x{902:040d}",
-            escrow=f"0x{903:040d}",
-            distributor=f"0x{904:040d}",
-            deployed_block=0,
-            held_back_limit_wei=LIMIT,
-            window_s=60,
-        )
+        self.book = self.open()
+        self.network = NETWORK.model_copy(update={"held_back_limit_wei": LIMIT})
         self.round = 0
         self.closed: set[str] = set()
         self.highest: dict[int, int] = {}
@@ -57,7 +59,19 @@ class LedgerLife(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "book"):
+            self.earnings_add_up()
             self.book.close()
+
+    def earnings_add_up(self) -> None:
+        """At the end of a life, because it reads the whole of it."""
+        for job_id in JOBS:
+            with self.book.read() as journal:
+                shares = job_earnings(journal, job_id).shares
+            for share in shares:
+                earned = share.samples_wei + share.reducing_wei + share.audits_wei + share.replays_wei
+                assert earned - share.slashed_wei == share.held_back_wei + share.accrued_wei + share.in_roots_wei
+            kept = sum(share.held_back_wei + share.accrued_wei + share.in_roots_wei for share in shares)
+            assert self.book.job(job_id).credited_wei == kept
 
     @rule(job_id=jobs, parts=st.dictionaries(nodes, amounts, min_size=1))
     def earn(self, job_id: str, parts: dict[int, int]) -> None:
@@ -135,11 +149,10 @@ class LedgerLife(RuleBasedStateMachine):
         assert all(amount >= 0 for amount in totals.values())
         for node in self.book.nodes():
             parts = (node.held_back_wei, node.accrued_wei, node.waiting_wei, node.payable_wei, node.paid_wei)
-            assert sum(parts) == node.earned_wei
+            assert sum(parts) + node.dust_wei == node.earned_wei
             assert node.held_back_wei <= LIMIT
-            # entries and what is carried over make up everything that became payable
-            carried = node.payable_wei + node.paid_wei - self.highest.get(node.node_index, 0) * GWEI
-            assert 0 <= carried < GWEI
+            assert node.payable_wei + node.paid_wei == self.highest.get(node.node_index, 0) * GWEI
+            assert node.dust_wei < GWEI
         for job_id in JOBS:
             job = self.book.job(job_id)
             assert job.funded_wei == job.unspent_wei + job.credited_wei == 10**24
@@ -153,3 +166,12 @@ class LedgerLife(RuleBasedStateMachine):
 
 TestLedgerLife = LedgerLife.TestCase
 TestLedgerLife.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, derandomize=True)
+
+
+@pytest.mark.deep
+def test_the_same_lives_on_a_server(postgresql: Server, migrated: str) -> None:
+    class OnServer(LedgerLife):
+        def open(self) -> Book:
+            return Book.open(postgresql.url(postgresql.create(migrated)), clock=lambda: 0)
+
+    run_state_machine_as_test(OnServer, settings=TestLedgerLife.settings)  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_actors import JOB, TOKEN, decide, pay, public
+from ledger_actors import JOB, OTHER_JOB, TOKEN, decide, pay, public
 
 from anynode_contracts.entries import GWEI, pack
 from anynode_contracts.errors import RefusedError, UserError
@@ -19,6 +19,7 @@ from anynode_ledger.accounts import Transfer
 from anynode_ledger.batch import Payee, build_batch
 from anynode_ledger.book import Book
 from anynode_ledger.intents import intents
+from anynode_ledger.pay import Credit, credit_id
 from anynode_ledger.public import export_public
 from anynode_ledger.rebuild import rebuild
 from anynode_ledger.settlement import batches_of, book_claim, settle
@@ -47,7 +48,7 @@ def test_the_demos_two_batches(book: Book, network: Network) -> None:
     assert settle(book, network) is None
     assert meant(book) == [("draw", f"{JOB}/1.1"), ("postRoot", "1.1"), ("finalise", JOB), ("postRoot", "2.1")]
     assert [b.root for b in rebuild(public(book))] == [first.root, second.root]
-    assert book.balances(1).payable_wei == 5 * TOKEN + 7
+    assert (book.balances(1).payable_wei, book.balances(1).dust_wei) == (5 * TOKEN, 7)
 
 
 def test_proofs_lead_to_the_root(book: Book, network: Network) -> None:
@@ -69,7 +70,8 @@ def test_claims_move_payable_to_paid(book: Book, network: Network) -> None:
         journal.append(_drawn(2 * GWEI + 5))
         book_claim(journal, 1, 2, "claim/1")
         book_claim(journal, 1, 2, "claim/1")
-    assert (book.balances(1).paid_wei, book.balances(1).payable_wei) == (2 * GWEI, 5)
+    balance = book.balances(1)
+    assert (balance.paid_wei, balance.payable_wei, balance.dust_wei) == (2 * GWEI, 0, 5)
     assert book.totals()["custody_wallets"] == 2 * GWEI
 
 
@@ -132,6 +134,22 @@ def test_less_than_a_gwei_waits(book: Book, network: Network) -> None:
     assert batch.total_gwei == 1
 
 
+def test_dust_is_carried_over_jobs_and_batches(book: Book, network: Network) -> None:
+    book.fund_job(OTHER_JOB, TOKEN, "fund/2")
+    book.credit([pay(1, 0, GWEI + 600_000_000), pay(1, 0, 300_000_000, OTHER_JOB)], 0)
+    settle(book, network)
+    assert (book.balances(1).waiting_wei, book.balances(1).dust_wei) == (GWEI, 900_000_000)
+    decide(book, "void")
+    assert (book.balances(1).accrued_wei, book.balances(1).dust_wei) == (GWEI + 900_000_000, 0)
+    settle(book, network)
+    decide(book, "posted")
+    book.credit([pay(1, 1, 100_000_000)], 0)
+    settle(book, network)
+    decide(book, "posted")
+    assert (book.balances(1).payable_wei, book.balances(1).dust_wei) == (2 * GWEI, 0)
+    rebuild(public(book))
+
+
 def test_a_closed_job_without_pay_is_finalised_at_once(book: Book, network: Network) -> None:
     book.close_job(JOB)
     assert settle(book, network) is None
@@ -174,6 +192,24 @@ def test_order_of_payees_does_not_matter_and_history_does() -> None:
     other = build_batch(1, 31337, f"0x{4:040d}", payees, ledger_hash="f" * 64)
     assert other.root == one.root
     assert other.data_hash != one.data_hash
+
+
+def test_what_audits_cost_passes_through_the_jobs_fees(book: Book, network: Network) -> None:
+    audit = Credit(credit_id(JOB, 0, 3, "audit"), JOB, 0, 3, "audit", 50)
+    book.credit([pay(1, 0, 1_000), audit], 20)
+    assert (book.job(JOB).fees_wei, book.job(JOB).credited_wei, book.totals()["fees"]) == (50, 1_050, 0)
+    good = public(book)
+    rebuild(good)
+    (fee,) = (row for row, item in enumerate(good["transfers"]) if item["reason"] == "fee")
+    for path, value, words in (
+        (("transfers", fee, "amount_wei"), "40", "not charged"),
+        (("transfers", fee, "id"), "fee/something", "not charged"),
+        (("credits", 1, "kind"), "samples", "would be paid twice"),
+    ):
+        with pytest.raises(RefusedError, match=words):
+            rebuild(_alter(good, *path, to=value))
+    with pytest.raises(RefusedError, match="charges a fee for nothing"):
+        rebuild({**good, "transfers": [*good["transfers"], good["transfers"][fee] | {"id": "fee/made up"}]})
 
 
 def _exported(book: Book, network: Network) -> dict[str, Any]:

@@ -8,29 +8,28 @@ from blake3 import blake3
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from anynode.rounds.records import (
-    GENESIS,
+from anynode.rounds.course import (
     Assign,
     Begin,
-    Body,
     ChunkResult,
     Close,
     Committed,
     Finish,
-    Judged,
     Member,
     Open,
     Reason,
-    Record,
     Reducer,
     Reduction,
     Report,
     Result,
     Seal,
-    SignedRecord,
-    Verdict,
 )
+from anynode.rounds.judgements import Claimed, Judged, ReductionJudged, Verdict
+from anynode.rounds.messages import PROTOCOL
+from anynode.rounds.records import GENESIS, Body, Record, SignedRecord
 from anynode.rounds.statements import statement
+from anynode.rounds.votes import Vote
+from anynode.rounds.words import nothing_of
 from anynode_contracts.signing import SigningDomain, sign
 
 JOB, OTHER_JOB = "a" * 64, "b" * 64
@@ -38,6 +37,8 @@ DOMAIN = SigningDomain(31337, f"0x{902:040d}")
 PEER_ID = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 START, NEXT = "1" * 64, "2" * 64
 SIGNATURE = "0x" + "5" * 130
+SECRET = "7" * 64
+SECRET_HASH = blake3(bytes.fromhex(SECRET)).hexdigest()
 
 
 @cache
@@ -50,14 +51,17 @@ def key(name: str) -> LocalAccount:
 ALICE, BOB, COORDINATOR = key("alice").address, key("bob").address, key("coordinator").address
 
 BODIES: tuple[Body, ...] = (
-    Begin("begin", 2, START),
+    Begin("begin", PROTOCOL, START),
     Open(
         "open",
         0,
         START,
         "0x" + "e" * 64,
         True,
-        (Member(0, ALICE, PEER_ID, "class", 4, False, True), Member(1, BOB, PEER_ID, "class", 4, False, True)),
+        (
+            Member(0, ALICE, PEER_ID, "class", 4, False, True, False, ""),
+            Member(1, BOB, PEER_ID, "class", 4, False, True, True, BOB),
+        ),
         (((0, 8),), ((8, 16),)),
         16,
         (),
@@ -70,15 +74,27 @@ BODIES: tuple[Body, ...] = (
         0,
         (Committed(0, ALICE, 4, 8, 2, "3" * 64, "4" * 64, "class", "1", 0, SIGNATURE),),
         (Reason(1, "no commitment arrived before the deadline"),),
-        "5" * 64,
+        SECRET_HASH,
         7,
+        (1_000_000,),
+        COORDINATOR,
+        (sign(key("coordinator"), DOMAIN, statement(JOB, nothing_of(0, 1))),),
     ),
-    Assign("assign", 0, 0, (0,), (), (), (Reducer(0, 0, 0),)),
+    Assign("assign", 0, 0, (0,), (), (), (), (Reducer(0, 0, 0),)),
     Result(
         "result", 0, (ChunkResult(0, 0, 0, (0,), "6" * 64),), (Reduction(0, 0, (0,), SIGNATURE),), 4, 16, ((8, 16),)
     ),
     Close("close", 0, NEXT, (Report(ALICE, SIGNATURE),), ()),
-    Verdict("verdict", 0, "7" * 64, "0x" + "e" * 64, (Judged(0, ALICE, True, True, "equal"),)),
+    Verdict(
+        "verdict",
+        0,
+        SECRET,
+        "0x" + "e" * 64,
+        (Judged(0, ALICE, "accepted", "admission", "equal"),),
+        (ReductionJudged(0, 0, ALICE, "void", "gone"),),
+        (),
+        (Claimed(0, 1, 1, 0, (0, 3), (NEXT, START), (3,), SIGNATURE),),
+    ),
     Finish("finish", 1, NEXT),
 )
 
@@ -93,7 +109,8 @@ def chain_of(*bodies: Body, job: str = JOB) -> list[Record]:
 
 def signed(record: Record, name: str = "coordinator", domain: SigningDomain = DOMAIN) -> SignedRecord:
     """The record with this key's signature."""
-    return SignedRecord(record, sign(key(name), domain, statement(record.job, record)))
+    vote = Vote(record.height, 0, "certify", record.hash)
+    return SignedRecord(record, 0, (sign(key(name), domain, statement(record.job, vote)),))
 
 
 def signed_chain(*bodies: Body, job: str = JOB) -> list[SignedRecord]:

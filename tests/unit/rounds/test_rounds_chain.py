@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 from round_actors import BODIES, COORDINATOR, DOMAIN, JOB, OTHER_JOB, chain_of, key, signed, signed_chain
 
+from anynode.rounds.certificates import Verifiers
 from anynode.rounds.chain import RecordLog, read_public, verify
-from anynode.rounds.records import GENESIS, Begin, SignedRecord
+from anynode.rounds.course import Begin
+from anynode.rounds.records import GENESIS, SignedRecord
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.signing import SigningDomain
 
 CHAIN = signed_chain()
+ONE = Verifiers((COORDINATOR,), 1)
 
 
 @pytest.fixture
@@ -32,11 +35,9 @@ def written(path: Path, records: list[SignedRecord] = CHAIN) -> RecordLog:
     return log
 
 
-def loaded(
-    path: Path, job: str = JOB, domain: SigningDomain = DOMAIN, coordinators: tuple[str, ...] = (COORDINATOR,)
-) -> RecordLog:
+def loaded(path: Path, job: str = JOB, domain: SigningDomain = DOMAIN, verifiers: Verifiers = ONE) -> RecordLog:
     log = RecordLog(path, job)
-    log.load(domain, coordinators)
+    log.load(domain, verifiers)
     return log
 
 
@@ -44,10 +45,9 @@ def loaded(
 
 
 def test_a_chain_and_each_part_of_it_verifies() -> None:
-    verify(CHAIN, JOB, DOMAIN, [COORDINATOR])
-    verify(CHAIN, JOB, DOMAIN, [key("alice").address, COORDINATOR.lower()])
+    verify(CHAIN, JOB, DOMAIN, ONE)
     for cut in range(1, len(CHAIN)):
-        verify(CHAIN[cut:], JOB, DOMAIN, [COORDINATOR], height=cut, previous=CHAIN[cut - 1].record.hash)
+        verify(CHAIN[cut:], JOB, DOMAIN, ONE, height=cut, previous=CHAIN[cut - 1].record.hash)
 
 
 @pytest.mark.parametrize(
@@ -66,23 +66,23 @@ def test_a_chain_and_each_part_of_it_verifies() -> None:
 )
 def test_a_broken_chain_is_refused(break_it: Callable[[list[SignedRecord]], list[SignedRecord]]) -> None:
     with pytest.raises(RefusedError, match=r"record \d+ of job [ab]{16}… breaks the hash chain; ask another peer"):
-        verify(break_it(CHAIN), JOB, DOMAIN, [COORDINATOR])
+        verify(break_it(CHAIN), JOB, DOMAIN, ONE)
 
 
 def test_a_bad_signature_is_refused_with_the_sentence() -> None:
-    sentence = f"record 2 of job {JOB[:16]}… is not signed by a verifier of this network; "
+    sentence = f"record 2 of job {JOB[:16]}… is not signed by enough verifiers of this network; "
     for bad in (
         signed(CHAIN[2].record, "alice"),
-        replace(CHAIN[2], signature=CHAIN[1].signature),
-        replace(CHAIN[2], signature=""),
-        replace(CHAIN[2], signature="0x" + "0" * 130),
+        replace(CHAIN[2], signatures=CHAIN[1].signatures),
+        replace(CHAIN[2], signatures=()),
+        replace(CHAIN[2], signatures=("0x" + "0" * 130,)),
         signed(CHAIN[2].record, domain=SigningDomain(1, DOMAIN.registry)),
     ):
         with pytest.raises(RefusedError, match=sentence) as caught:
-            verify([*CHAIN[:2], bad, *CHAIN[3:]], JOB, DOMAIN, [COORDINATOR])
+            verify([*CHAIN[:2], bad, *CHAIN[3:]], JOB, DOMAIN, ONE)
         assert "check the network file" in str(caught.value)
-    with pytest.raises(RefusedError, match=r"record 0 .* is not signed by a verifier"):
-        verify(CHAIN, JOB, DOMAIN, [])
+    with pytest.raises(RefusedError, match=r"record 0 .* is not signed by enough verifiers"):
+        verify(CHAIN, JOB, DOMAIN, Verifiers((), 1))
 
 
 # --- the log --------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def tampered(data: bytes) -> list[bytes]:
     lines = data.splitlines(keepends=True)
     return [
         data.replace(b'"steps":4', b'"steps":5', 1),
-        data.replace(CHAIN[1].signature.encode(), CHAIN[2].signature.encode(), 1),
+        data.replace(CHAIN[1].signatures[0].encode(), CHAIN[2].signatures[0].encode(), 1),
         b"".join(lines[1:]),
         b"".join([*lines[:2], *lines[3:]]),
         b"".join([lines[0], lines[2], lines[1], *lines[3:]]),
@@ -158,7 +158,7 @@ def test_a_log_of_another_network_job_or_coordinator_is_refused(path: Path) -> N
     for other in (
         lambda: loaded(path, job=OTHER_JOB),
         lambda: loaded(path, domain=SigningDomain(1, DOMAIN.registry)),
-        lambda: loaded(path, coordinators=(key("alice").address,)),
+        lambda: loaded(path, verifiers=Verifiers((key("alice").address,), 1)),
     ):
         with pytest.raises(UserError, match="damaged"):
             other()

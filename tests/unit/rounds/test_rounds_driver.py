@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anynode.rounds.driver import Driver
-from anynode.rounds.messages import Failed, Tick
+from anynode.rounds.events import Failed, Tick
 from anynode_contracts.errors import InvariantError, RefusedError, StorageError
 
 State = tuple[object, ...]

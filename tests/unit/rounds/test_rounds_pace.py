@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anynode.rounds.pacing import IDLE_SHARE_MAX, inner_steps
-from anynode.rounds.quotas import GRACE_S, Pace, deadline_s, quota_max, quotas, smooth, within_budget
-from anynode.rounds.shares import share
+from anynode.rounds.quotas import GRACE_S, Pace, deadline_s, is_too_slow, quota_max, quotas, smooth, within_budget
+from anynode.rounds.shares import MEASURE_AGAIN_ROUNDS, share, to_measure_again
 
 paces = st.builds(Pace, st.one_of(st.just(0.0), st.floats(1e-3, 1e3)), st.integers(0, 10_000))
 
@@ -40,6 +40,14 @@ def test_quotas_are_cut_to_what_the_budget_pays(steps: list[int], most: int) -> 
 def test_a_moving_average_begins_with_the_first_measurement() -> None:
     assert smooth(0.0, 4.0) == 4.0
     assert smooth(4.0, 2.0) == 3.0
+
+
+def test_who_is_too_slow_for_the_smallest_share_is_known_by_what_a_round_takes() -> None:
+    """The median member does its 16 shares in 4 seconds, and a round takes 2 seconds beside that."""
+    assert not is_too_slow(Pace(1 / 13), 4.0, 16, 2.0)
+    assert is_too_slow(Pace(1 / 15), 4.0, 16, 2.0)
+    assert not is_too_slow(Pace(), 4.0, 16, 2.0), "not measured yet"
+    assert not is_too_slow(Pace(1e-9), 0.0, 16, 2.0), "nobody is measured who could wait"
 
 
 # --- deadlines ------------------------------------------------------------------------------------------------------
@@ -101,21 +109,37 @@ def test_shares_follow_measured_rates() -> None:
     st.dictionaries(st.integers(0, 30), st.floats(0.0, 1e6), min_size=1, max_size=12),
     st.dictionaries(st.integers(0, 59), st.integers(0, 40), max_size=10),
     st.text(max_size=8),
+    st.booleans(),
 )
 def test_every_chunk_has_one_reducer_and_every_reducer_one_witness(
-    chunks: int, rates: dict[int, float], kept: dict[int, int], seed: str
+    chunks: int, rates: dict[int, float], kept: dict[int, int], seed: str, once_more: bool
 ) -> None:
     kept = {chunk: slot for chunk, slot in kept.items() if chunk < chunks}
     free = [chunk for chunk in range(chunks) if chunk not in kept]
-    reducers = share(free, kept, rates, seed)
+    again = min(rates) if once_more else None
+    reducers = share(free, kept, rates, seed, again)
     assert [item.chunk for item in reducers] == list(range(chunks))
+    assert again is None or not free or again in {item.slot for item in reducers}
     witnesses: dict[int, int] = {}
     for item in reducers:
         assert item.slot == kept[item.chunk] if item.chunk in kept else item.slot in rates
         assert item.witness in rates
         assert witnesses.setdefault(item.slot, item.witness) == item.witness
         assert item.witness != item.slot or len(rates) == 1, "nobody witnesses itself beside others"
-    assert share(free, kept, dict(reversed(rates.items())), seed) == reducers, "whatever the order"
+    assert share(free, kept, dict(reversed(rates.items())), seed, again) == reducers, "whatever the order"
+
+
+def test_who_was_slow_long_ago_gets_one_chunk_again() -> None:
+    rates = {0: 8.0, 1: 8.0, 2: 0.1, 3: 0.0}
+    assert counted(share(range(8), {}, rates, "seed")).keys() == {0, 1, 3}, "slow: it gets none, and is not measured"
+    measured = {0: 20, 1: 20, 2: 4, 3: -1}
+    assert to_measure_again(rates, measured, 4 + MEASURE_AGAIN_ROUNDS - 1) is None
+    assert to_measure_again(rates, measured, 4 + MEASURE_AGAIN_ROUNDS) == 2, "and not who was never measured"
+    assert to_measure_again({**rates, 1: 0.1}, {**measured, 1: 3}, 4 + MEASURE_AGAIN_ROUNDS) == 1, "the longest ago"
+    shares = counted(share(range(8), {}, rates, "seed", again=2))
+    assert shares[2] == 1 and sum(shares.values()) == 8
+    assert counted(share(range(1), {}, rates, "seed", again=2)) == {2: 1}
+    assert counted(share(range(80), {}, {0: 1.0, 1: 1.0}, "seed", again=1)) == {0: 40, 1: 40}, "and no more"
 
 
 def test_without_anybody_to_reduce_nobody_does() -> None:

@@ -12,8 +12,11 @@ from round_actors import BODIES, NEXT, START, chain_of
 
 from anynode.blobs.manifest import ChunkRef, Manifest
 from anynode.blobs.store import BlobStore
-from anynode.rounds.records import Begin, Body, Close, Open, Record, Result, Seal, Verdict
-from anynode.rounds.retention import COORDINATOR, Footprint, Retention, footprints, needed
+from anynode.rounds.course import Begin, Close, Open, Result, Seal
+from anynode.rounds.judgements import Verdict
+from anynode.rounds.messages import PROTOCOL
+from anynode.rounds.records import Body, Record
+from anynode.rounds.retention import COORDINATOR, UNJUDGED_ROUNDS, Footprint, Retention, footprints, needed
 from anynode.worker.home import JobHome
 from anynode.worker.keeping import Keeping
 
@@ -49,6 +52,11 @@ def test_a_member_keeps_few_states_and_contributions_until_their_verdicts_are_fi
     assert numbers(late.states) == [98, 99, 100]
 
 
+def test_a_verdict_that_never_comes_fills_no_disk() -> None:
+    kept = needed(past(1000, final=0), Retention(states=3))
+    assert numbers(kept.updates) == list(range(999 - UNJUDGED_ROUNDS, 1000))
+
+
 def test_a_coordinator_keeps_results_for_ever_and_what_a_replay_needs() -> None:
     kept = needed(past(121, final=110), COORDINATOR)
     assert numbers(kept.results) == list(range(121))
@@ -61,7 +69,7 @@ class Played:
     def __init__(self, folder: Path, store: BlobStore, name: str = "job") -> None:
         self.home, self.store, self.name = JobHome(folder / "jobs" / name), store, name
         self.same = b"moments that do not change"
-        self.bodies: list[Body] = [Begin("begin", 2, self.state(0))]
+        self.bodies: list[Body] = [Begin("begin", PROTOCOL, self.state(0))]
 
     @property
     def records(self) -> list[Record]:
@@ -153,7 +161,7 @@ def test_a_crash_in_the_middle_of_deleting_loses_nothing_needed(
 def test_jobs_that_share_a_store_do_not_take_each_others_blobs(tmp_path: Path) -> None:
     store = BlobStore(tmp_path / "blobs")
     old, young = Played(tmp_path, store, "old"), Played(tmp_path, store, "young")
-    young.bodies = [Begin("begin", 2, old.state(0))]  # both began from one model
+    young.bodies = [Begin("begin", PROTOCOL, old.state(0))]  # both began from one model
     file_root = young.blob("file", [b"weights"])
     for number in range(50):
         old.round(number)

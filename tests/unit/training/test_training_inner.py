@@ -6,10 +6,12 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 from line_job import (
     STEPS,
     MemoryStore,
     batch_of,
+    chunks_of,
     initial_state,
     loss,
     mean_loss,
@@ -40,7 +42,7 @@ def done(state: State | None = None, **changes: object) -> WorkResult:
 
 
 @pytest.mark.parametrize("bits", [4, 32])
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw-fresh", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw-fresh", "muon", "sgd"])
 def test_three_workers_learn_together(bits: int, optimizer: str) -> None:
     task, state = workload(bits=bits, optimizer=optimizer), initial_state()
     first = mean_loss(state)
@@ -48,7 +50,7 @@ def test_three_workers_learn_together(bits: int, optimizer: str) -> None:
         state = one_round(task, state, workers=3)
     assert mean_loss(state) < first / 5, (bits, first, mean_loss(state))
     assert state.step == 12 * STEPS and state.cursor == 12 * 3 * STEPS * 8
-    assert state.has_moments == (optimizer == "adamw")
+    assert state.has_moments == (optimizer in {"adamw", "muon"})
 
 
 @pytest.mark.parametrize("bits", [4, 32])
@@ -62,7 +64,27 @@ def test_workers_that_average_gradients_learn_together(bits: int, optimizer: str
     assert state.step == 60 and state.cursor == 60 * 3 * 2 * 8
 
 
-@pytest.mark.parametrize("changes", [{"inner_steps": 1}, {"optimizer": "sgd"}, {"optimizer": "adamw-fresh"}], ids=str)
+def test_in_gradient_mode_shares_of_a_batch_have_the_gradient_of_the_whole() -> None:
+    """Two shares of four samples are the batch of eight."""
+    state, store = initial_state(), MemoryStore()
+    spec = spec_of(state, 0, 1, refresh=False)
+    whole = work(workload(bits=32, inner_steps=1), state, spec, store.keep)
+    shares = workload(bits=32, inner_steps=1, share_samples=4)
+    parts = work(shares, state, replace(spec, steps=2), store.keep)
+    assert (whole.samples, parts.samples, parts.steps) == (8, 8, 2)
+    ours, theirs = (b"".join(chunks_of(item, store)) for item in (parts, whole))
+    torch.testing.assert_close(
+        torch.frombuffer(bytearray(ours), dtype=torch.float32), torch.frombuffer(bytearray(theirs), dtype=torch.float32)
+    )
+    alone = work(shares, state, replace(spec, indices=spec.indices[:4]), store.keep)
+    assert (alone.samples, alone.steps) == (4, 1), "a slow worker's share of it"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"inner_steps": 1}, {"optimizer": "sgd"}, {"optimizer": "adamw-fresh"}, {"optimizer": "muon"}],
+    ids=str,
+)
 def test_every_mode_can_be_replayed_from_the_state_alone(changes: dict[str, object]) -> None:
     task, state = workload(**changes), one_round(workload(**changes), initial_state(), 2)
     spec = spec_of(state, 1, refresh=False)
@@ -131,10 +153,14 @@ def test_replay_says_what_differs_and_where() -> None:
     leaves[2] = replace(leaves[2], after="00" * 32)
     shifted = tuple(leaves)
     cases = [
-        (claim(other_rate), 0, "segment 0 (steps 0 to 3) differs in the state after it"),
+        (claim(other_rate), 0, "segment 0 (steps 0 to 3) differs in the learning rates"),
         (Claim(result.update_root, trace_root(shifted), shifted), 2, "segment 2 (steps 8 to 9) differs in"),
         (Claim(result.update_root, result.trace_root, shifted), None, "not the one committed to"),
-        (Claim(result.update_root, trace_root(leaves[:2]), tuple(leaves[:2])), 2, "has 2 segments"),
+        (
+            Claim(result.update_root, trace_root(leaves[:2]), tuple(leaves[:2])),
+            2,
+            "2 segments are claimed, the work has 3",
+        ),
         (Claim("11" * 32, result.trace_root, result.leaves), None, "but the update sent is another"),
         (Claim("11" * 32, result.trace_root), None, "but the update sent is another"),
         (Claim(result.update_root, "11" * 32), None, "the trace of 3 segments differs"),

@@ -7,11 +7,13 @@ import json
 import struct
 
 import pytest
+import torch
 from line_job import MemoryStore, initial_state, spec_of, workload
 
 from anynode.device.hardware import hardware_class, pinned_environment
+from anynode.device.numerics import DIGITS, numerics_fingerprint
 from anynode.training.inner import work
-from anynode.training.messages import ApplySpec, Claim, Limits, Opening, Progress, WorkResult, WorkSpec
+from anynode.training.messages import ApplySpec, Claim, Limits, Opening, OuterStepSpec, Progress, WorkResult, WorkSpec
 from anynode.training.trainer import explained
 from anynode.training.wire import FRAME_BYTES_MAX, encode_frame, read_frame
 from anynode_contracts.errors import RefusedError, UserError
@@ -26,7 +28,7 @@ def test_messages_come_back_as_they_were() -> None:
         result,
         Claim(result.update_root, result.trace_root, result.leaves),
         Claim(result.update_root, result.trace_root),
-        ApplySpec("ab" * 32, True, ("cd" * 32,), 20, 1, 640, ((1, 2), (5, 9))),
+        ApplySpec("ab" * 32, (OuterStepSpec(True, ("cd" * 32,), 20),), 1, 640, ((1, 2), (5, 9))),
         Progress(1, 2, 0.5),
         Opening("/store", "/job", Limits()),
     ):
@@ -100,4 +102,15 @@ def test_the_hardware_class_names_what_bits_depend_on() -> None:
     assert pins["OMP_NUM_THREADS"] == "1"
     line = hardware_class(environment=pins)
     assert line.startswith("cpu ") and "torch-" in line and "float32" in line and "threads-" in line
+    assert line.endswith(f" numerics-{numerics_fingerprint('cpu')}")
     assert len(line) < 300 and "\n" not in line
+
+
+def test_the_fingerprint_is_the_same_again_and_another_where_one_operator_rounds_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = numerics_fingerprint("cpu")
+    assert numerics_fingerprint("cpu") == here and len(here) == DIGITS
+    honest = torch.Tensor.sqrt
+    monkeypatch.setattr(torch.Tensor, "sqrt", lambda values: honest(values).mul(1 + 2.0**-7))
+    assert numerics_fingerprint("cpu") != here

@@ -27,6 +27,7 @@ from anynode.training.messages import (
     ApplySpec,
     Claim,
     Limits,
+    OuterStepSpec,
     Progress,
     ReduceInput,
     ReduceSpec,
@@ -105,7 +106,8 @@ async def test_a_round_gives_equal_roots_in_two_processes(small_job: SmallJob, p
 
     chunks = range(len(chunk_specs(mine.parameters, True)))
     reduced = await mine.reduce([reduce_spec(small_job, pair.store, chunk, results) for chunk in chunks])
-    spec = ApplySpec(root, True, tuple(reduced), 7, 1, 56, ((3, 9),))
+    step, nothing = OuterStepSpec(True, tuple(reduced), 7), OuterStepSpec(False, (), 0)
+    spec = ApplySpec(root, (step,), 1, 56, ((3, 9),))
     after = await mine.apply(spec)
     for digest in reduced:
         pair.other_store.put(pair.store.get(digest))
@@ -113,6 +115,10 @@ async def test_a_round_gives_equal_roots_in_two_processes(small_job: SmallJob, p
     header = StateHeader.of(pair.store.manifest(after, "state"))
     assert (header.round, header.step, header.cursor, header.returned) == (1, 7, 56, ((3, 9),))
     assert header.has_moments
+
+    void = await mine.apply(ApplySpec(after, (nothing,), 2, 56, ()))
+    twice = await mine.apply(ApplySpec(void, (step,), 4, 90, ((1, 2),)))
+    assert await mine.apply(ApplySpec(root, (step, nothing, step), 4, 90, ((1, 2),))) == twice, "several steps at once"
 
     before_loss, after_loss = await mine.evaluate(root), await mine.evaluate(after)
     assert math.isfinite(after_loss) and after_loss < before_loss
@@ -191,7 +197,7 @@ async def test_a_full_disk_leaves_the_old_state_valid(small_job: SmallJob, store
         reduced = await trainer.reduce([reduce_spec(small_job, store, chunk, [result]) for chunk in chunks])
         resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (1_000, 1_000))
         with pytest.raises(UserError, match=r"cannot write .* free some space"):
-            await trainer.apply(ApplySpec(root, True, tuple(reduced), 7, 1, 28, ()))
+            await trainer.apply(ApplySpec(root, (OuterStepSpec(True, tuple(reduced), 7),), 1, 28, ()))
         assert math.isfinite(await trainer.evaluate(root))
     State.load(store, root)
 

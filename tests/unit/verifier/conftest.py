@@ -1,4 +1,4 @@
-"""Lets these tests use the simulated swarm of `tests/sim` and the real chain of `tests/chain`."""
+"""Lets these tests use the simulated swarm of `tests/sim`, the real chain of `tests/chain` and the actors of rounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[2]
-sys.path[:0] = [str(TESTS / "sim"), str(TESTS / "chain")]
+sys.path[:0] = [str(TESTS / folder) for folder in ("sim", "chain", "unit/rounds", "unit/training")]
 
 from deployed import Deployed  # noqa: E402
 from signed_world import SignedWorld, make_job  # noqa: E402
@@ -23,9 +23,9 @@ def grown() -> SignedWorld:
 
     Read it, do not change it.
     """
-    world = SignedWorld(make_job(rounds=5), seed=53, members=4, cheats=1, late=(False, True))
+    world = SignedWorld(make_job(rounds=5), seed=32, members=4, cheats=1, late=(False, True))
     world.run(600.0)
-    assert world.finished(), "the job of seed 53 did not finish"
+    assert world.finished(), "the job of seed 32 did not finish"
     return world
 
 

@@ -13,10 +13,16 @@ from world import COORDINATOR, RULES, Role, Weather, World, digest
 from anynode.exact.layout import chunk_specs
 from anynode.jobs.job import REQUIRED_FILES, DataRef, FileRef, Job, ModelRef
 from anynode.jobs.settings import Pay, Training, Workers
-from anynode.rounds import coordinator, effects, member, messages
+from anynode.rounds import coordinator, effects, events, member
+from anynode.rounds.audits import Audit
+from anynode.rounds.judgements import Redone
 from anynode.rounds.records import Record, SignedRecord
-from anynode.rounds.statements import statement
+from anynode.rounds.statements import answer_statement, statement
+from anynode.rounds.votes import Vote
+from anynode.rounds.words import nothing_of
 from anynode_contracts.signing import SigningDomain, sign
+from anynode_verifier.known_tasks import plan_tasks
+from anynode_verifier.sampling import drawn_chunks, drawn_of
 
 DOMAIN = SigningDomain(31337, f"0x{902:040d}")
 PEER_ID = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
@@ -54,7 +60,9 @@ def key(name: str) -> LocalAccount:
 
 
 class SignedWorld(World):
-    """A swarm that works on a real job under real node keys; ``late`` newcomers (cheat or not) come later."""
+    """A swarm that works on a real job under real node keys; ``late`` newcomers (cheat or not) come later. The first
+    members audit others, each as ``auditors`` says.
+    """
 
     def __init__(
         self,
@@ -65,14 +73,17 @@ class SignedWorld(World):
         weather: Weather | None = None,
         cheats: int = 0,
         late: tuple[bool, ...] = (),
+        auditors: tuple[str, ...] = (),
     ) -> None:
         self.job = job
         self._signatures: dict[object, str] = {}
         accounts = [key(f"member {n}") for n in range(members + len(late))]
         self.accounts = {account.address: account for account in accounts}
-        roles = [Role(cheats=number >= members - cheats) for number in range(members)]
+        kinds = (*auditors, *("" for _ in range(members)))
+        roles = [Role(cheats=number >= members - cheats, auditor=kinds[number]) for number in range(members)]
         roles += [Role(cheats=cheat, comes_at_s=LATE_S) for cheat in late]
-        super().__init__(seed, roles, weather or Weather(), rules_of(job), list(self.accounts))
+        rules = replace(rules_of(job), sealer=key(COORDINATOR).address)
+        super().__init__(seed, roles, weather or Weather(), rules, list(self.accounts))
 
     @property
     def signed(self) -> list[SignedRecord]:
@@ -88,14 +99,32 @@ class SignedWorld(World):
             self._signatures[message] = sign(self.accounts[name], DOMAIN, said)
         return replace(message, signature=self._signatures[message])
 
+    def sign_nothing(self, round_: int, slots: tuple[int, ...]) -> tuple[str, ...]:
+        super().sign_nothing(round_, slots)
+        said = (statement(self.job.job_id, nothing_of(round_, slot)) for slot in slots)
+        return tuple(sign(key(COORDINATOR), DOMAIN, item) for item in said)
+
     def _fresh(self, name: str, role: Role, disk: tuple[int, str]) -> member.State:
-        me = member.Self(self.job.job_id, name, PEER_ID, "class", "1", role.reduces)
+        me = member.Self(self.job.job_id, name, PEER_ID, "class", "1", role.reduces, bool(role.auditor))
         return member.State(me, held_round=disk[0], held_root=disk[1])
 
-    def _draw(self, effect: effects.DrawAudits) -> messages.Drawn:
+    def _draw(self, effect: effects.DrawAudits) -> events.Drawn:
         secret = coordinator.audit_secret(self.rules, effect.open.round)
-        drawn = tuple(slot for slot in effect.candidates if self.random.random() < 0.5)
-        return messages.Drawn(effect.open.round, secret, "0x" + "b" * 64, drawn)
+        block_hash = "0x" + "b" * 64
+        slots = drawn_of(effect.seal, secret, block_hash) & set(effect.candidates)
+        chunks = drawn_chunks(effect.open, effect.seal, effect.result, secret, block_hash)
+        drawn = events.Drawn(effect.open.round, secret, block_hash, tuple(sorted(slots)), chunks)
+        audit = Audit(effect.open, effect.seal, effect.assign, effect.result, drawn)
+        return replace(drawn, plans=plan_tasks(audit, secret, block_hash, self.share_of))
+
+    def share_of(self, auditor: str, worker: str, steps: int) -> int:
+        """The share of an auditor's tasks that the verifier does as well, in parts per million."""
+        return 300_000
+
+    def sign_answer(self, name: str, effect: effects.AskAuditor, redone: Redone) -> str:
+        plan, round_ = effect.plan, effect.open.round
+        said = answer_statement(self.job.job_id, redone, round_=round_, slot=plan.slot, steps=plan.steps, key=plan.key)
+        return sign(self.accounts[name], DOMAIN, said)
 
 
 def rules_of(job: Job) -> coordinator.Rules:
@@ -118,4 +147,5 @@ def rules_of(job: Job) -> coordinator.Rules:
 
 def sign_record(record: Record, name: str = COORDINATOR) -> SignedRecord:
     """The record with the signature of the coordinator, or of another name."""
-    return SignedRecord(record, sign(key(name), DOMAIN, statement(record.job, record)))
+    vote = Vote(record.height, 0, "certify", record.hash)
+    return SignedRecord(record, 0, (sign(key(name), DOMAIN, statement(record.job, vote)),))

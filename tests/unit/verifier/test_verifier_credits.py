@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -10,19 +11,8 @@ from hypothesis import strategies as st
 from signed_world import PEER_ID, PRICE_WEI, SignedWorld, make_job
 
 from anynode.exact.layout import chunk_specs
-from anynode.rounds.records import (
-    Assign,
-    ChunkResult,
-    Committed,
-    Judged,
-    Member,
-    Open,
-    Reason,
-    Reducer,
-    Result,
-    Seal,
-    Verdict,
-)
+from anynode.rounds.course import Assign, ChunkResult, Committed, Member, Open, Reason, Reducer, Result, Seal
+from anynode.rounds.judgements import Claimed, Judged, ReductionJudged, Task, Verdict
 from anynode_contracts.errors import InvariantError
 from anynode_ledger.pay import Credit
 from anynode_verifier.credits import JudgedRound, judged_rounds, round_credits
@@ -44,9 +34,13 @@ def judged_round(
     *,
     rejected: tuple[int, ...] = (),
     failed: tuple[int, ...] = (),
+    void: tuple[int, ...] = (),
     weightless: tuple[int, ...] = (),
     senders: tuple[tuple[int, ...], ...] | None = None,
     reducers: tuple[int, ...] = (0, 0),
+    reductions: tuple[ReductionJudged, ...] = (),
+    tasks: tuple[Task, ...] = (),
+    claims: tuple[Claimed, ...] = (),
 ) -> JudgedRound:
     """A round of ``len(samples)`` members. ``rejected`` before the exchange, ``failed`` in the audit after it."""
     slots = range(len(samples))
@@ -63,7 +57,9 @@ def judged_round(
             "1" * 64,
             "0x",
             False,
-            tuple(Member(slot, node(slot), PEER_ID, "class", 5, slot not in weightless, True) for slot in slots),
+            tuple(
+                Member(slot, node(slot), PEER_ID, "class", 5, slot not in weightless, True, False, "") for slot in slots
+            ),
             tuple(((0, 0),) for _ in slots),
             0,
             (),
@@ -81,6 +77,9 @@ def judged_round(
             (),
             "4" * 64,
             7,
+            (1_000_000,) * len(samples),
+            node(0),
+            (),
         ),
         assign=Assign(
             "assign",
@@ -89,6 +88,7 @@ def judged_round(
             accepted,
             tuple(Reason(slot, "differs") for slot in rejected),
             weightless,
+            (),
             tuple(Reducer(chunk, reducer, reducer) for chunk, reducer in enumerate(reducers)),
         ),
         result=Result("result", 3, chunks, (), 4, 0, ()),
@@ -98,9 +98,18 @@ def judged_round(
             "5" * 64,
             "0x",
             tuple(
-                Judged(slot, node(slot), True, slot not in rejected + failed, "differs" if slot in failed else "")
+                Judged(
+                    slot,
+                    node(slot),
+                    "rejected" if slot in rejected + failed else "void" if slot in void else "accepted",
+                    "exact",
+                    "differs" if slot in failed else "",
+                )
                 for slot in slots
             ),
+            reductions,
+            tasks,
+            claims,
         ),
     )
 
@@ -146,6 +155,47 @@ def test_rejected_work_earns_nothing_and_costs_the_owner_nothing() -> None:
     assert judged_round([10, 30], failed=(1,)).rejected == {node(1): "differs"}
 
 
+def test_void_work_earns_nothing_and_is_no_fraud() -> None:
+    """It was averaged, and nobody can say whether rightly: unpaid and unslashed."""
+    round_ = judged_round([10, 30], void=(1,))
+    assert earned(round_) == earned(judged_round([10, 30], failed=(1,)))
+    assert round_.rejected == {}
+    assert round_.paid_nodes == (node(0),)
+
+
+def reduction(chunk: int, slot: int, outcome: Literal["rejected", "void"]) -> ReductionJudged:
+    return ReductionJudged(chunk, slot, node(slot), outcome, "another average")
+
+
+def test_a_reducer_of_whom_one_chunk_is_rejected_is_paid_for_none() -> None:
+    """Who delivered to it is paid, and so is its own work; what it held back is slashed for the rejection."""
+    fine = earned(judged_round([10, 30], reducers=(0, 0)))
+    false = judged_round([10, 30], reducers=(0, 0), reductions=(reduction(1, 0, "rejected"),))
+    assert earned(false) == {key: wei for key, wei in fine.items() if key[1] != "reducing"}
+    assert false.rejected == {node(0): "another average"}
+
+
+def test_a_void_chunk_is_not_paid_for_and_accuses_nobody() -> None:
+    void = judged_round([10, 30], reducers=(0, 1), reductions=(reduction(1, 1, "void"),))
+    assert (2, "reducing") not in earned(void)
+    assert earned(void)[1, "reducing"] > 0
+    assert void.rejected == {}
+
+
+def claim(slot: int, signer: int, chunk: int, **changes: Any) -> Claimed:
+    return replace(Claimed(slot, signer, 0, 0, (chunk,), ("7" * 64,), (), ""), **changes)
+
+
+def test_who_is_left_out_with_a_receipt_is_paid_as_if_it_were_not() -> None:
+    """With the reducer's receipt, or its witness's; not for a chunk that came late, or that is another's."""
+    whole = earned(judged_round([10, 10]))[2, "samples"]
+    for signer in (0, 2):
+        left_out = judged_round([10, 10], senders=((0, 1), (0,)), claims=(claim(1, signer, 1),))
+        assert earned(left_out)[2, "samples"] == whole
+    for nothing in (claim(1, 0, 0), claim(1, 0, 1, late=(1,)), claim(1, 0, 1, attempt=1), claim(1, 0, 1, reducer=1)):
+        assert earned(judged_round([10, 10], senders=((0, 1), (0,)), claims=(nothing,)))[2, "samples"] < whole
+
+
 def test_a_chunk_that_was_not_delivered_costs_its_sender() -> None:
     whole, half = judged_round([10, 10]), judged_round([10, 10], senders=((0, 1), (0,)))
     none = judged_round([10, 10], senders=((0,), (0,)))
@@ -170,10 +220,12 @@ def test_credits_never_exceed_the_pot(data: st.DataObject) -> None:
     members = data.draw(st.integers(1, 6))
     samples = data.draw(st.lists(st.integers(0, 10_000), min_size=members, max_size=members))
     fates = data.draw(
-        st.lists(st.sampled_from(["good", "rejected", "failed", "weightless"]), min_size=members, max_size=members)
+        st.lists(
+            st.sampled_from(["good", "rejected", "failed", "void", "weightless"]), min_size=members, max_size=members
+        )
     )
     by_fate = {fate: tuple(slot for slot in range(members) if fates[slot] == fate) for fate in fates}
-    weighted = [slot for slot in range(members) if fates[slot] in ("good", "failed")]
+    weighted = [slot for slot in range(members) if fates[slot] in ("good", "failed", "void")]
     if not weighted:
         return
     some = st.lists(st.sampled_from(weighted), unique=True, min_size=1).map(lambda slots: tuple(sorted(slots)))
@@ -181,6 +233,7 @@ def test_credits_never_exceed_the_pot(data: st.DataObject) -> None:
         samples,
         rejected=by_fate.get("rejected", ()),
         failed=by_fate.get("failed", ()),
+        void=by_fate.get("void", ()),
         weightless=by_fate.get("weightless", ()),
         senders=(data.draw(some), data.draw(some)),
         reducers=(data.draw(st.sampled_from(weighted)), data.draw(st.sampled_from(weighted))),

@@ -6,85 +6,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bank import BUDGET_WEI, HELD_BACK_WEI, NETWORK, VERIFIER, Bank
 from signed_world import PRICE_WEI, SignedWorld, make_job
 from sqlalchemy import select
 
-from anynode.rounds.records import Close, Finish, Record, Seal, Verdict
+from anynode.rounds.course import Close, Finish, Open, Seal
+from anynode.rounds.judgements import Correct, CorrectedRound, Excision, Verdict
+from anynode.rounds.records import Record
 from anynode_contracts.networks import Network
 from anynode_ledger import schema
-from anynode_ledger.batch import BatchState
-from anynode_ledger.book import Book
-from anynode_ledger.settlement import batches_of, resolve
-from anynode_verifier.treasury import JobAccount, Treasury
-
-VERIFIER = f"0x{77:040d}"
-VERIFIER_INDEX = 50
-BUDGET_WEI = 10**18
-HELD_BACK_WEI = 10**13
-NETWORK = Network(
-    name="test",
-    chain_id=31337,
-    rpc_url="http://127.0.0.1:1",
-    token=f"0x{901:040d}",
-    registry=f"0x{902:040d}",
-    escrow=f"0x{903:040d}",
-    distributor=f"0x{904:040d}",
-    deployed_block=0,
-    held_back_limit_wei=HELD_BACK_WEI,
-    window_s=60,
-)
+from anynode_ledger.settlement import batches_of
+from anynode_verifier.treasury import JobAccount
 
 
 class CrashError(Exception):
     """The process dies here."""
-
-
-class Bank:
-    """A book on SQLite with every node of a world registered, and a clock that the test moves."""
-
-    def __init__(self, path: Path, world: SignedWorld, network: Network = NETWORK) -> None:
-        self.book = Book.open(f"sqlite:///{path}", clock=lambda: self.now_s)
-        self.world, self.network, self.now_s = world, network, 1_700_000_000.0
-        self.indices = {name: index for index, name in enumerate(world.accounts, 1)}
-        self.treasury = self.restarted()
-
-    def fill(self, *, without: str = "", budget_wei: int = BUDGET_WEI) -> Bank:
-        self.book.register_node(VERIFIER_INDEX, VERIFIER, VERIFIER)
-        for name, index in self.indices.items():
-            if name != without:
-                self.book.register_node(index, name, name)
-        job = self.world.job
-        self.book.open_job(
-            job.job_id,
-            owner=f"0x{905:040d}",
-            budget_wei=job.pay.budget_wei,
-            cap_per_batch_wei=job.pay.cap_per_batch_wei,
-            price_wei_per_million_samples=PRICE_WEI * 10**6,
-        )
-        self.book.fund_job(job.job_id, budget_wei, "fund/1")
-        return self
-
-    def restarted(self) -> Treasury:
-        """A treasury as after a start of the process: it knows nothing but the book."""
-        return Treasury(self.book, self.network, VERIFIER, 3_600.0, clock=lambda: self.now_s)
-
-    def account(self, records: list[Record] | None = None) -> JobAccount:
-        return JobAccount(self.world.job, list(self.world.records if records is None else records))
-
-    def decide(self, outcome: BatchState) -> None:
-        (stored,) = batches_of(self.book, newest=1)
-        with self.book.write() as journal:
-            resolve(journal, stored, outcome)
-
-    def finish(self, account: JobAccount) -> None:
-        """Advance until nothing moves any more; every root becomes active."""
-        for _ in range(20):
-            self.treasury.advance([account])
-            if any(stored.state == "pending" for stored in batches_of(self.book)):
-                self.decide("posted")
-
-    def earned(self) -> dict[str, int]:
-        return {node.node: node.earned_wei for node in self.book.nodes()}
 
 
 @pytest.fixture
@@ -161,13 +97,16 @@ def test_a_job_is_brought_to_its_end(bank: Bank, grown: SignedWorld) -> None:
     held = {node.node: node.held_back_wei for node in bank.book.nodes()}
     assert held[VERIFIER] + sum(held[name] for name in grown.accounts) > 0
     bank.treasury.advance([account])
+    assert not bank.book.job(job_id).closed, "a rejection may still be appealed"
+    bank.now_s += NETWORK.window_s
+    bank.treasury.advance([account])
     assert bank.book.job(job_id).closed
     assert all(node.held_back_wei == 0 for node in bank.book.nodes())
     bank.decide("posted")
     bank.treasury.advance([account])
     assert len(batches_of(bank.book)) == 2
     nodes = bank.book.nodes()
-    assert all(node.payable_wei == node.earned_wei for node in nodes)
+    assert all(node.payable_wei + node.dust_wei == node.earned_wei for node in nodes)
     newest = batches_of(bank.book)[-1].batch
     paid = {entry.index: entry.cumulative_gwei for entry in newest.entries}
     assert paid == {node.node_index: node.earned_wei // 10**9 for node in nodes if node.earned_wei >= 10**9}
@@ -191,6 +130,30 @@ def test_a_restart_after_every_record_gives_the_same_book(open_bank: Callable[..
     broken.finish(broken.account())
     assert broken.earned() == whole.earned()
     assert broken.book.totals() == whole.book.totals()
+
+
+def test_what_is_taken_out_of_the_model_costs_what_is_still_held_back(bank: Bank, grown: SignedWorld) -> None:
+    """Once its round is booked, and once for each round, whether by its verdict or by a correction."""
+    records = up_to(grown.records, Verdict, 0)
+    opened = next(record.body for record in records if isinstance(record.body, Open))
+    node, other = opened.members[0].node, opened.members[1].node
+    excised = (Excision(0, 0, node, "its update differs"),)
+    correct = Correct("correct", 1, excised, (CorrectedRound(0, (), 0),), "a" * 64, 0, (), False)
+    late = Record(grown.job.job_id, len(records), records[-1].hash, correct)
+    unbooked = bank.account([*records[:-1], late])
+    bank.treasury.advance([unbooked])
+    assert unbooked.excised == [], "its round has no verdict that could be booked"
+    account = bank.account(records)
+    bank.treasury.advance([account])
+    held = {item.node: item.held_back_wei + item.accrued_wei for item in bank.book.nodes()}
+    assert held[node] > 0
+    account.add(late)
+    for _ in range(2):
+        bank.treasury.advance([account])
+        after = {item.node: (item.held_back_wei + item.accrued_wei, item.slashed_wei) for item in bank.book.nodes()}
+        assert after[node] == (0, held[node])
+        assert after[other] == (held[other], 0)
+    bank.book.totals()
 
 
 @pytest.mark.parametrize("method", ["credit", "slash", "close_job"])
@@ -307,11 +270,12 @@ def test_two_jobs_that_end_together_are_both_finalised(bank: Bank, grown: Signed
     accounts = [bank.account(), JobAccount(other.job, other.records)]
     for _ in range(20):
         bank.treasury.advance(accounts)
+        bank.now_s += NETWORK.window_s
         if any(stored.state == "pending" for stored in batches_of(bank.book)):
             bank.decide("posted")
     assert all(bank.book.job(job.job_id).closed for job in (grown.job, other.job))
     assert finalised(bank) == {grown.job.job_id, other.job.job_id}
-    assert all(node.payable_wei == node.earned_wei for node in bank.book.nodes())
+    assert all(node.payable_wei + node.dust_wei == node.earned_wei for node in bank.book.nodes())
 
 
 def finalised(bank: Bank) -> set[str]:

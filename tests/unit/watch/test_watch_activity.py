@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from round_actors import ALICE, BOB, BODIES, chain_of
 
 from anynode.cli.terminal import LineRates, live_line, rate_words
+from anynode.rounds.course import Open, Result
 from anynode.rounds.effects import Apply, FetchState, StartWork
-from anynode.rounds.records import Open, Result
 from anynode.swarm.reachability import Way
 from anynode.watch.activity import PHASES, Activity
 from anynode.watch.member_metrics import MemberMetrics

@@ -49,12 +49,13 @@ def _guard_in_sqlite(table: str) -> None:
 def _guard_in_postgresql(table: str) -> None:
     op.execute(
         "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN RAISE EXCEPTION ''rows of % are immutable'', TG_TABLE_NAME; END'"
+        " 'BEGIN RAISE EXCEPTION ''rows of % are immutable'', TG_TABLE_NAME"
+        " USING ERRCODE = ''integrity_constraint_violation''; END'"
     )
-    op.execute(
-        f"CREATE TRIGGER {table}_immutable BEFORE UPDATE OR DELETE ON {table}"
-        " FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-    )
+    for name, verbs, each in (("immutable", "UPDATE OR DELETE", "ROW"), ("kept", "TRUNCATE", "STATEMENT")):
+        op.execute(
+            f"CREATE TRIGGER {table}_{name} BEFORE {verbs} ON {table} FOR EACH {each} EXECUTE FUNCTION refuse_change()"
+        )
 
 
 def _create_tables() -> None:

@@ -3,7 +3,7 @@
 MOMENT is two words. ``before NAME`` and ``after NAME``: an effect of the worker's core (StartWork, Deliver, Reduce,
 Apply), a message that it sends (Commitment, ChunkDone, StateReport), or a record (open, seal, assign, result, close,
 verdict) that the verifier writes. ``during StartWork``: after half of the steps. ``during FetchState``: after the first
-chunk. ``never -``: it lives. It also tells where a state came from, which the product keeps to itself.
+chunk. ``never -``: it lives. It also tells how much of a state it fetched, which the product keeps to itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from anynode.rounds.effects import MemberEffect, Send
 from anynode.rounds.records import SignedRecord
 from anynode.training.messages import Progress, WorkResult, WorkSpec
 from anynode.training.process import Trainer
-from anynode.worker import worker
+from anynode.worker import states, worker
 
 MOMENT = " ".join(sys.argv[1].split())
 
@@ -80,7 +80,7 @@ def watched_fetch(fetch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
                 reached("during FetchState")
 
         result = await fetch(peer, store, manifest, sources, on_progress, **options)
-        print(f"fetched {result.bytes_fetched} bytes from {len(result.bytes_by_source)} peers", flush=True)
+        print(f"fetched {result.bytes_fetched} bytes", flush=True)
         return result
 
     return watched
@@ -91,7 +91,7 @@ if __name__ == "__main__":
         (worker.Worker, "_carry_out", watched_effects),
         (RecordLog, "append", watched_records),
         (Trainer, "work", watched_work),
-        (worker, "fetch_blob", watched_fetch),
+        (states, "fetch_blob", watched_fetch),
     ):
         setattr(owner, name, watch(getattr(owner, name)))
     sys.exit(run(sys.argv[2:]))

@@ -1,0 +1,84 @@
+"""Audits of averaged chunks: how often each is averaged again, and what follows for its reducer. Pure: all agree.
+
+The rate of a reducer's chunks follows from what is sealed: a rate p of its work says that at least so much is at risk
+that p meets the inequality of protocol.md for the pay of that work. The same stake stands behind what it reduces. With
+k times that pay for reducing, the inequality asks for k p / (1 - p + k p).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from anynode.rounds.course import Open, Result, Seal
+from anynode.rounds.judgements import ReductionJudged, Verdict
+from anynode.rounds.standing import EVERY_TIME_PPM, Standing, after_rejection
+
+SAMPLES_PERCENT, REDUCING_PERCENT = 90, 5
+"""The parts of a job's price that samples and reducing get."""
+FLOOR_PPM = 20_000
+"""No reducer's chunks are averaged again less often than this."""
+WHOLE_MEMBERS_MAX, WHOLE_CHUNKS_MAX = 8, 256
+"""In a swarm so small every chunk is averaged again, unless a round has more chunks than this."""
+
+
+def chunk_rates_ppm(opened: Open, seal: Seal, result: Result) -> dict[int, int]:
+    """By chunk, the probability in parts per million with which it is averaged again."""
+    if len(opened.members) <= WHOLE_MEMBERS_MAX and len(result.chunks) <= WHOLE_CHUNKS_MAX:
+        return {entry.chunk: EVERY_TIME_PPM for entry in result.chunks}
+    sealed = zip(seal.commitments, seal.rates_ppm, strict=True)
+    work = {item.slot: (item.samples, rate_ppm) for item, rate_ppm in sealed}
+    samples = sum(count for count, _ in work.values())
+    reduced = Counter(entry.reducer for entry in result.chunks)
+    rates = {
+        slot: reducer_rate_ppm(
+            work[slot][1],
+            REDUCING_PERCENT * samples * chunks,
+            SAMPLES_PERCENT * work[slot][0] * len(result.chunks),
+        )
+        for slot, chunks in reduced.items()
+    }
+    return {entry.chunk: rates[entry.reducer] for entry in result.chunks}
+
+
+def reducer_rate_ppm(work_ppm: int, reducing_pay: int, work_pay: int) -> int:
+    """The rate for the chunks of one reducer, whose work has the rate ``work_ppm``; both pays in the same unit."""
+    asked = reducing_pay * work_ppm
+    rest = work_pay * (EVERY_TIME_PPM - work_ppm)
+    return max(FLOOR_PPM, -(-EVERY_TIME_PPM * asked // (rest + asked))) if rest + asked else EVERY_TIME_PPM
+
+
+def rejected_reducers(verdict: Verdict) -> dict[str, str]:
+    """By node, why what it reduced in the round does not count: the first reason of each."""
+    found: dict[str, str] = {}
+    for item in verdict.reductions:
+        if item.outcome == "rejected":
+            found.setdefault(item.node, item.reason)
+    return found
+
+
+def after_reductions(standings: Mapping[str, Standing], verdict: Verdict) -> dict[str, Standing]:
+    """The standings that a verdict's rejected reducers have from then on, by node."""
+    return {
+        node: after_rejection(standings.get(node, Standing()), reason)
+        for node, reason in rejected_reducers(verdict).items()
+    }
+
+
+def unpaid_chunks(result: Result, verdict: Verdict) -> frozenset[int]:
+    """The chunks whose reducing is not paid: void ones, and all of a reducer of whom one was rejected."""
+    rejected = {item.slot for item in verdict.reductions if item.outcome == "rejected"}
+    void = {item.chunk for item in verdict.reductions if item.outcome == "void"}
+    return frozenset(entry.chunk for entry in result.chunks if entry.reducer in rejected or entry.chunk in void)
+
+
+def faults_of(reductions: Sequence[ReductionJudged], opened: Open, result: Result) -> str:
+    """What is wrong with the form of a verdict on ``result``'s chunks; empty if nothing is."""
+    entries = {entry.chunk: entry for entry in result.chunks}
+    named = [item.chunk for item in reductions]
+    if named != sorted(set(named)) or not entries.keys() >= set(named):
+        return "does not name each of its chunks once"
+    for item in reductions:
+        if (item.slot, item.node) != (entries[item.chunk].reducer, opened.members[entries[item.chunk].reducer].node):
+            return f"blames another than its reducer for chunk {item.chunk}"
+    return ""

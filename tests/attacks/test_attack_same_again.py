@@ -1,0 +1,27 @@
+"""Its own previous round again."""
+
+from __future__ import annotations
+
+from attack import Attack, Expect
+from court import Court
+from purse import Purse
+from workshop import Lie, Workshop
+
+ATTACK = Attack(
+    "its own previous round again",
+    "A worker sends the update of the round before once more, under a trace of this round's samples.",
+    "caught",
+)
+
+
+def cheat(shop: Workshop) -> Lie:
+    spec = shop.spec(round_=1)
+    before = shop.work(shop.spec(round_=0))
+    again = shop.with_update(spec, before, lambda _, values: values)
+    return Lie(spec, shop.with_true_inputs(spec, again))
+
+
+def test_it_is_caught(court: Court, purse: Purse, expect: Expect) -> None:
+    found, _, verdict = court.judged(cheat, purse)
+    assert verdict.first_differing_segment == 0, verdict.reason
+    expect(found)

@@ -1,0 +1,112 @@
+"""Seeded schedules over the agreement of verifiers: loss, delay, partitions, crashes, the dead and the lying.
+
+A part of them runs every time, 20,000 with ``--deep``. One alone: ``pytest tests/sim/test_quorum.py --seed 123``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from quorum_world import BAD, VICES, QuorumWorld, Weather
+
+from anynode.rounds.course import Begin
+
+SCHEDULES, SCHEDULES_DEEP = 200, 20_000
+LIMIT_S = 4_000.0
+
+
+def weather(seed: int) -> Weather:
+    dice = random.Random(f"weather {seed}")
+    return Weather(
+        loss=dice.choice((0.0, 0.1, 0.4)),
+        duplicate=dice.choice((0.0, 0.3)),
+        delay_s_max=dice.choice((0.02, 1.0, 5.0)),
+        crashes=dice.choice((0, 0, 2, 6)),
+        partitions=dice.choice((0, 0, 2)),
+        mute=dice.choice((0.0, 0.0, 0.7)),
+        until_s=dice.choice((5.0, 40.0)),
+    )
+
+
+def schedule(seed: int) -> QuorumWorld:
+    """As many liars as the quorum bears, and as many dead as leave a quorum of honest ones."""
+    dice = random.Random(f"cast {seed}")
+    count = dice.choice((1, 2, 3, 4, 4, 4, 5, 7))
+    size = dice.randint(count // 2 + 1, count)
+    liars = dice.randint(0, min(2 * size - count - 1, count - size))
+    dead = dice.randint(0, count - size - liars)
+    vices = [dice.choice(VICES) for _ in range(liars)] + [""] * (count - liars)
+    dice.shuffle(vices)
+    return QuorumWorld(seed, vices, weather(seed), size=size, dead=dead)
+
+
+def run_schedule(seed: int) -> QuorumWorld:
+    world = schedule(seed)
+    world.run(LIMIT_S)
+    check_safety(world)
+    assert world.finished(), f"they got no further by {world.now:.0f} s; replay with --seed {seed}"
+    return world
+
+
+def check_safety(world: QuorumWorld) -> None:
+    """No two different certified records at one height, anywhere; nothing that does not follow; nobody accused."""
+    again = f"; replay with --seed {world.seed}"
+    for height, hashes in world.certified.items():
+        assert len(hashes) == 1, f"two records are certified at height {height}{again}"
+    longest = max((node.chain for node in world.nodes.values()), key=len)
+    for node in world.nodes.values():
+        assert [s.record.hash for s in node.chain] == [s.record.hash for s in longest[: len(node.chain)]], again
+        views = [signed.view for signed in node.chain]
+        assert views == sorted(views), f"the views of a chain go back{again}"
+        assert not node.state.excluded & {other.name for other in world.nodes.values() if other.honest}, again
+    for signed in longest:
+        assert isinstance(signed.record.body, Begin)
+        assert signed.record.body.protocol != BAD, f"what does not follow was certified{again}"
+
+
+def test_schedules(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        run_schedule(seed)
+
+
+def test_schedules_reach_what_they_claim() -> None:
+    """They do contain moved duties, restarts, proven liars, certificates with proofs, and every kind of liar."""
+    worlds = [run_schedule(seed) for seed in range(150)]
+    chains = [node.chain for world in worlds for node in world.nodes.values()]
+    assert any(signed.view for chain in chains for signed in chain), "the duty never moved"
+    assert any(signed.proofs for chain in chains for signed in chain), "no certificate ever needed a proof"
+    assert any(node.life for world in worlds for node in world.nodes.values()), "nobody ever crashed"
+    assert any(node.state.excluded for world in worlds for node in world.nodes.values()), "nobody was proven to lie"
+    assert {node.vice for world in worlds for node in world.nodes.values()} >= set(VICES)
+
+
+def test_of_four_one_lies_and_one_is_dead_and_the_two_others_go_on() -> None:
+    """Alone they are not enough; but whoever gives them two records proves itself a liar, and two of three are."""
+    for seed in range(40):
+        world = QuorumWorld(seed, ["", "two records", "", ""], Weather(), dead=1, goal=12)
+        world.run(LIMIT_S)
+        check_safety(world)
+        assert world.finished(), f"they got no further by {world.now:.0f} s"
+        for node in world.living:
+            assert node.state.excluded == {"v1"}, "both know, and can show, who lied"
+            last = node.chain[-1]
+            assert len(last.signatures) == 2
+            assert [proof.signer for proof in last.proofs] == ["v1"]
+
+
+def test_a_single_verifier_certifies_at_once() -> None:
+    world = QuorumWorld(1, [""], Weather(), goal=20)
+    world.run(LIMIT_S)
+    check_safety(world)
+    assert world.finished()
+    assert world.now <= 1.0, "nothing is waited for but its first tick"
+
+
+def test_what_only_one_knows_to_be_certified_is_not_replaced(deep: bool) -> None:
+    """It dies before it tells anybody, and a liar comes on duty that proposes another record: the locks hold."""
+    troubled = Weather(loss=0.2, delay_s_max=0.5, crashes=1, mute=0.8, until_s=60.0)
+    for seed in range(200 if deep else 60):
+        world = QuorumWorld(seed, ["", "hides", "", ""], troubled, goal=12)
+        world.run(300.0)
+        check_safety(world)

@@ -1,0 +1,173 @@
+"""A verifier signs a root that follows from its own records, and none that does not; it promises before it signs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bank import NETWORK, VERIFIER, Bank
+from signed_world import SignedWorld
+
+from anynode.rounds.course import Finish
+from anynode.rounds.judgements import Verdict
+from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.typed_data import RootStatement
+from anynode_ledger.public import public_ledger
+from anynode_ledger.settlement import batches_of
+from anynode_verifier.root_checks import Knowledge, KnownNode, check_root
+from anynode_verifier.root_promises import PROMISE_FILE, Promises
+
+HERE = NETWORK.model_copy(update={"verifiers": (VERIFIER,)})
+Change = Callable[[dict[str, Any]], None]
+
+
+class Asked:
+    """A batch that waits for signatures, and what an honest verifier knows beside it."""
+
+    def __init__(self, bank: Bank, world: SignedWorld) -> None:
+        self.world, self.bank = world, bank
+        self.ledger = public_ledger(bank.book).model_dump(mode="json")
+        batch = batches_of(bank.book)[-1].batch
+        self.statement = RootStatement(
+            batch.number, 0, bytes.fromhex(batch.root), batch.total_gwei, bytes.fromhex(batch.data_hash)
+        )
+        nodes = {node.node_index: KnownNode(node.node, frozenset({node.payout})) for node in bank.book.nodes()}
+        posted = [stored.batch.root for stored in batches_of(bank.book) if stored.state == "posted"]
+        self.known = Knowledge(HERE, {world.job.job_id: (world.job, world.records)}, nodes, (posted or [""])[-1])
+
+    def check(self, **known: Any) -> None:
+        check_root(self.statement, self.ledger, replace(self.known, **known))
+
+
+@pytest.fixture
+def bank(tmp_path: Path, grown: SignedWorld) -> Iterator[Bank]:
+    bank = Bank(tmp_path / "ledger.sqlite", grown, HERE).fill()
+    yield bank
+    bank.book.close()
+
+
+@pytest.fixture
+def first(bank: Bank, grown: SignedWorld) -> Asked:
+    """The first batch of the job."""
+    bank.treasury.advance([bank.account()])
+    return Asked(bank, grown)
+
+
+@pytest.fixture
+def last(bank: Bank, grown: SignedWorld) -> Asked:
+    """The last batch, with what was held back."""
+    account = bank.account()
+    bank.treasury.advance([account])
+    bank.decide("posted")
+    bank.now_s += HERE.window_s
+    bank.treasury.advance([account])
+    return Asked(bank, grown)
+
+
+def test_what_follows_is_signed(first: Asked) -> None:
+    first.check()
+
+
+def test_the_last_root_of_a_job_is_signed(last: Asked) -> None:
+    assert last.known.active_root
+    last.check()
+
+
+def test_a_batch_may_be_settled_before_the_last_verdict_is_in(bank: Bank, grown: SignedWorld) -> None:
+    """Whoever is asked may know more than was booked, and must not know less."""
+    verdicts = [place for place, item in enumerate(grown.records) if isinstance(item.body, Verdict)]
+    account = bank.account(grown.records[: verdicts[2] + 1])
+    bank.treasury.advance([account])
+    bank.now_s += 2 * 3600
+    bank.treasury.advance([account])
+    asked = Asked(bank, grown)
+    asked.check()
+    with pytest.raises(RefusedError, match="no record earns"):
+        asked.check(jobs={grown.job.job_id: (grown.job, grown.records[: verdicts[1] + 1])})
+
+
+def test_another_root_than_the_ledgers_is_not_signed(first: Asked) -> None:
+    other = first.statement
+    for changed in (
+        replace(other, root=b"\1" * 32),
+        replace(other, total_gwei=other.total_gwei + 1),
+        replace(other, data_hash=b"\1" * 32),
+        replace(other, batch=2),
+    ):
+        with pytest.raises(RefusedError, match="another root"):
+            check_root(changed, first.ledger, first.known)
+
+
+def test_a_ledger_that_does_not_go_on_from_the_chain_is_not_signed(first: Asked, last: Asked) -> None:
+    with pytest.raises(RefusedError, match="go on from the root"):
+        first.check(active_root="1" * 64)
+    with pytest.raises(RefusedError, match="go on from the root"):
+        last.check(active_root="")
+
+
+def test_who_is_unknown_here_is_not_paid(first: Asked) -> None:
+    index = next(iter(first.known.nodes))
+    with pytest.raises(RefusedError, match=f"node {index} is not known here"):
+        first.check(nodes={key: node for key, node in first.known.nodes.items() if key != index})
+    with pytest.raises(RefusedError, match="which the registry does not name"):
+        nodes = {key: replace(node, payouts=frozenset({VERIFIER})) for key, node in first.known.nodes.items()}
+        first.check(nodes=nodes)
+    with pytest.raises(RefusedError, match=r"job .* is not known here"):
+        first.check(jobs={})
+
+
+def test_held_back_pay_is_released_when_the_job_is_over_on_a_development_chain(last: Asked) -> None:
+    job, records = last.known.jobs[last.world.job.job_id]
+    unfinished = [item for item in records if not isinstance(item.body, Finish)]
+    with pytest.raises(RefusedError, match="is not over"):
+        last.check(jobs={job.job_id: (job, unfinished)})
+
+
+def test_as_much_is_held_back_as_the_network_asks_for(first: Asked) -> None:
+    with pytest.raises(RefusedError, match="are held back, not"):
+        first.check(network=HERE.model_copy(update={"held_back_limit_wei": HERE.held_back_limit_wei * 2}))
+
+
+def test_who_was_found_out_is_slashed_and_nobody_else(first: Asked) -> None:
+    slash = next(item for item in first.ledger["decisions"] if item["kind"] == "slash")
+    spared = copy.deepcopy(first.ledger)
+    spared["decisions"].remove(slash)
+    with pytest.raises(RefusedError, match=r"follows no decision|is not slashed"):
+        check_root(first.statement, spared, first.known)
+    honest = next(node["index"] for node in spared["nodes"] if node["index"] != slash["node_index"])
+    accused = copy.deepcopy(first.ledger)
+    accused["decisions"].append(slash | {"id": f"{slash['job_id']}/0/{honest}", "node_index": honest})
+    with pytest.raises(RefusedError, match="follows from no record"):
+        check_root(first.statement, accused, first.known)
+
+
+def test_one_root_is_promised_for_one_place(tmp_path: Path) -> None:
+    root = RootStatement(3, 1, b"\1" * 32, 7, b"\2" * 32)
+    Promises(tmp_path, HERE).make(root)
+    promises = Promises(tmp_path, HERE)  # as after a restart
+    promises.make(root)
+    for broken in (
+        replace(root, root=b"\3" * 32),
+        replace(root, data_hash=b"\3" * 32),
+        replace(root, total_gwei=8),
+        replace(root, batch=2, cancelled=1),
+        replace(root, cancelled=0),
+    ):
+        with pytest.raises(RefusedError, match="another root was signed here for batch 3"):
+            promises.make(broken)
+    promises.make(replace(root, cancelled=2, root=b"\3" * 32))
+    promises.make(replace(root, batch=4, cancelled=2, root=b"\4" * 32))
+    with pytest.raises(RefusedError, match="another root was signed"):
+        promises.make(root)
+    elsewhere = HERE.model_copy(update={"distributor": f"0x{999:040d}"})
+    Promises(tmp_path, elsewhere).make(root)
+
+
+def test_a_damaged_promise_signs_nothing(tmp_path: Path) -> None:
+    (tmp_path / PROMISE_FILE).write_text("{")
+    with pytest.raises(UserError, match="may sign two roots"):
+        Promises(tmp_path, HERE).make(RootStatement(3, 1, b"\1" * 32, 7, b"\2" * 32))

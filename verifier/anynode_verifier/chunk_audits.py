@@ -1,0 +1,181 @@
+"""Averages chunks of closed rounds again, from what their senders delivered, and compares with what was recorded.
+
+The contributions come by their hashes from the reducer, its witness or the senders themselves, and each is the one that
+its sender has committed to. The arithmetic is exact, so another hash is a proof; a second process repeats it before
+anybody is accused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from anynode.blobs.store import BlobStore
+from anynode.jobs.job import Job
+from anynode.rounds.course import ChunkResult
+from anynode.rounds.effects import AverageAgain
+from anynode.rounds.events import AveragedAgain
+from anynode.rounds.judgements import ReductionJudged
+from anynode.swarm.blob_exchange import fetch_manifest
+from anynode.swarm.payloads import fetch_payloads
+from anynode.swarm.peer import Peer
+from anynode.training.keeper import TrainerKeeper
+from anynode.training.messages import Limits, ReduceInput, ReduceSpec
+from anynode.worker.exchange import UPDATE_BYTES_MAX
+from anynode.worker.home import JobHome
+from anynode_contracts.errors import UnreachableError, UserError
+from anynode_verifier.effect_names import failure_key
+from anynode_verifier.resuming import trainer_keeper
+from anynode_verifier.tries import Tries
+
+log = logging.getLogger(__name__)
+
+CHUNKS_AT_ONCE = 8
+FETCHES_MAX = 3
+PAUSE_S = 2.0
+"""Who does not answer now may in a moment; what nobody gives when asked so often is void."""
+MANIFEST_TIMEOUT_S = 20.0
+
+Payloads = Mapping[int, tuple[str, ...]]
+"""By slot, the hashes of the chunks of its update."""
+
+
+class ChunkAuditor:
+    """Averages chunks of one job again. ``trainers`` keeps the process that does; a fresh one confirms what differs."""
+
+    def __init__(self, job: Job, home: JobHome, peer: Peer, store: BlobStore, trainers: TrainerKeeper) -> None:
+        self._job, self._peer, self._store, self._trainers = job, peer, store, trainers
+        self._second = trainer_keeper(store.folder, home, "second.log", Limits(nice=5))
+        self._turn, self._tries = asyncio.Lock(), Tries()
+
+    async def average_again(self, effect: AverageAgain) -> AveragedAgain:
+        """What is wrong with the drawn chunks of a round; whatever is not named is right. Raises ``UserError`` if that
+        cannot be told now; after a few tries the chunks are void.
+        """
+        entries = {entry.chunk: entry for entry in effect.result.chunks}
+        drawn = [entries[chunk] for chunk in effect.chunks]
+        async with self._turn:
+            found = await self._tries.outcome(
+                failure_key(effect),
+                self._differing(effect, drawn),
+                lambda why: [_judge(effect, entry, "void", why) for entry in drawn],
+            )
+        for item in found:
+            log.warning("round %d, chunk %d (slot %d): %s", effect.open.round, item.chunk, item.slot, item.reason)
+        return AveragedAgain(effect.open.round, tuple(found))
+
+    async def _differing(self, effect: AverageAgain, drawn: Sequence[ChunkResult]) -> list[ReductionJudged]:
+        payloads = await self._manifests(effect, {slot for entry in drawn for slot in entry.senders})
+        found: list[ReductionJudged] = []
+        for start in range(0, len(drawn), CHUNKS_AT_ONCE):
+            found += await self._judged(effect, drawn[start : start + CHUNKS_AT_ONCE], payloads)
+        return found
+
+    async def _judged(
+        self, effect: AverageAgain, entries: Sequence[ChunkResult], payloads: Payloads
+    ) -> list[ReductionJudged]:
+        await self._fetch(effect, entries, payloads)
+        there = [entry for entry in entries if self._is_here(entry, payloads)]
+        found = [_judge(effect, entry, "void", "nobody gives what its senders delivered") for entry in entries]
+        found = [item for item in found if item.chunk not in {entry.chunk for entry in there}]
+        specs = {entry.chunk: self._spec(effect, entry, payloads) for entry in there}
+        first = await self._average(self._trainers, specs)
+        doubted = [entry for entry in there if first[entry.chunk] != entry.result]
+        try:
+            second = await self._average(self._second, {entry.chunk: specs[entry.chunk] for entry in doubted})
+        finally:
+            await self._second.close()
+        for entry in doubted:
+            if second[entry.chunk] == entry.result:
+                log.error("chunk %d averages to two results on this machine; check its memory", entry.chunk)
+                continue
+            gives = f"{second[entry.chunk][:16]}…" if second[entry.chunk] else "nothing at all"
+            reason = f"averaging its senders' chunks gives {gives}, and its reducer signed {entry.result[:16]}…"
+            found.append(_judge(effect, entry, "rejected", reason))
+        return sorted(found, key=lambda item: item.chunk)
+
+    # ------------------------------------------------------------ contributions
+
+    async def _manifests(self, effect: AverageAgain, slots: Iterable[int]) -> Payloads:
+        """The chunks of each sender's update, for all of whom its manifest can be had."""
+        roots = {item.slot: item.update_root for item in effect.seal.commitments}
+        members = effect.open.members
+        reducers = [members[item.slot].peer for item in effect.assign.reducers]
+        found: dict[int, tuple[str, ...]] = {}
+        for slot in sorted(slots):
+            sources = list(dict.fromkeys([members[slot].peer, *reducers]))
+            try:
+                manifest = await fetch_manifest(
+                    self._peer,
+                    self._store,
+                    roots[slot],
+                    "update",
+                    sources,
+                    size_max_bytes=UPDATE_BYTES_MAX,
+                    timeout_s=MANIFEST_TIMEOUT_S,
+                )
+            except UserError as error:
+                log.info("round %d, slot %d: no manifest (%s)", effect.open.round, slot, error)
+                continue
+            found[slot] = tuple(chunk.hash for chunk in manifest.chunks)
+        return found
+
+    async def _fetch(self, effect: AverageAgain, entries: Sequence[ChunkResult], payloads: Payloads) -> None:
+        """From the reducers first, then from the senders themselves, and from witnesses."""
+        members = effect.open.members
+        witnesses = {item.chunk: members[item.witness].peer for item in effect.assign.reducers}
+        from_reducers = {
+            digest: members[entry.reducer].peer for entry in entries for _, digest in _contributions(entry, payloads)
+        }
+        from_senders = {
+            digest: members[slot].peer for entry in entries for slot, digest in _contributions(entry, payloads)
+        }
+        others = list(dict.fromkeys(witnesses[entry.chunk] for entry in entries))
+        for turn in range(FETCHES_MAX):
+            if turn:
+                await asyncio.sleep(PAUSE_S)
+            for makers, also in ((from_reducers, ()), (from_senders, others)):
+                try:
+                    await fetch_payloads(self._peer, self._store, makers, "", also)
+                except UnreachableError as error:
+                    log.info("round %d: contributions are missing (%s)", effect.open.round, error)
+                else:
+                    return
+
+    def _is_here(self, entry: ChunkResult, payloads: Payloads) -> bool:
+        contributions = _contributions(entry, payloads)
+        return len(contributions) == len(entry.senders) and all(self._store.has(digest) for _, digest in contributions)
+
+    # ------------------------------------------------------------ averaging
+
+    def _spec(self, effect: AverageAgain, entry: ChunkResult, payloads: Payloads) -> ReduceSpec:
+        sealed = {item.slot: item for item in effect.seal.commitments}
+        inputs = tuple(
+            ReduceInput(slot, digest, sealed[slot].samples, sealed[slot].steps)
+            for slot, digest in _contributions(entry, payloads)
+        )
+        return ReduceSpec(self._job.job_id, effect.open.round, entry.chunk, effect.open.refresh, inputs)
+
+    async def _average(self, keeper: TrainerKeeper, specs: Mapping[int, ReduceSpec]) -> dict[int, str]:
+        """By chunk, the hash of the average, empty where these contributions give none."""
+        if not specs:
+            return {}
+        outcomes = await (await keeper.get()).reduce(list(specs.values()))
+        return {
+            chunk: outcome if isinstance(outcome, str) else "" for chunk, outcome in zip(specs, outcomes, strict=True)
+        }
+
+
+def _contributions(entry: ChunkResult, payloads: Payloads) -> list[tuple[int, str]]:
+    """Sender and hash of what a chunk averages, as far as the manifests are known."""
+    return [
+        (slot, payloads[slot][entry.chunk])
+        for slot in entry.senders
+        if slot in payloads and entry.chunk < len(payloads[slot])
+    ]
+
+
+def _judge(effect: AverageAgain, entry: ChunkResult, outcome: str, reason: str) -> ReductionJudged:
+    node = effect.open.members[entry.reducer].node
+    return ReductionJudged(entry.chunk, entry.reducer, node, "void" if outcome == "void" else "rejected", reason)

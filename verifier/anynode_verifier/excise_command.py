@@ -1,0 +1,88 @@
+"""`anynode verifier excise`: take work that was proven a fraud out of a running job's model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from anynode.cli.api import Api
+from anynode.cli.options import load_network, network_option, password, password_option, places
+from anynode.cli.output import Output, reports
+from anynode.wallet import keystore
+from anynode_contracts.errors import RefusedError, UserError
+
+PAUSE_S = 1.0
+
+
+@click.command()
+@click.argument("job", metavar="JOB")
+@network_option
+@password_option
+@click.option("--round", "rounds", type=click.IntRange(min=0), multiple=True, required=True, help="The round, …")
+@click.option("--slot", "slots", type=click.IntRange(min=0), multiple=True, required=True, help="… and its slot.")
+@reports
+def excise(
+    output: Output,
+    *,
+    job: str,
+    network: str,
+    password_file: Path | None,
+    rounds: tuple[int, ...],
+    slots: tuple[int, ...],
+) -> None:
+    """Take the work of a slot out of the model of JOB, and exclude its node.
+
+    JOB is the job's id or its first digits. The work must have been rejected, or it is replayed now and must differ.
+    The verifier then averages the round again without it, takes the outer steps since then once more, and lets the job
+    go on from there. It reaches back 32 rounds. Give --round and --slot several times to take out several at once.
+
+    \b
+    Example:
+      anynode verifier excise 3fa9 --round 17 --slot 2 --network development
+    """
+    if len(rounds) != len(slots):
+        raise UserError("each --round needs its --slot; give both equally often")
+    known = load_network(network)
+    path = keystore.wallet_path(places().wallets, f"{known.name}-verifier")
+    if not path.exists():
+        raise UserError(f"no wallet {path}; only a verifier of network {known.name} can have work taken out")
+    account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
+
+    from anynode_contracts.canonical import canonical_json
+    from anynode_contracts.signing import SigningDomain, sign
+    from anynode_verifier.excision import ExcisionRequest, excision_statement
+
+    api = Api(known)
+    job_id = _whole_id(api, job)
+    pairs = tuple(sorted(set(zip(rounds, slots, strict=True))))
+    domain = SigningDomain(known.chain_id, known.registry)
+    signed = ExcisionRequest(pairs, sign(account, domain, excision_statement(job_id, pairs)))
+    said = ""
+    for answer in _asked(api, job_id, canonical_json(asdict(signed))):
+        if answer["recorded"]:
+            output.say(f"Recorded in the place of round {answer['round']}: state {answer['state_root'][:16]}…")
+            output.result(answer | {"job_id": job_id})
+            return
+        words = "It waits for the round to close …" if answer["waiting"] else "The verifier checks and averages again …"
+        if words != said:
+            output.say(words)
+            said = words
+
+
+def _asked(api: Api, job_id: str, request: bytes) -> Iterator[dict[str, Any]]:
+    """The verifier's answers, asked for again and again: the request may be repeated."""
+    while True:
+        yield api.post(f"/v1/jobs/{job_id}/excise", request)
+        time.sleep(PAUSE_S)
+
+
+def _whole_id(api: Api, job: str) -> str:
+    found = [str(item["job_id"]) for item in api.get("/v1/status")["jobs"] if str(item["job_id"]).startswith(job)]
+    if len(found) != 1:
+        raise RefusedError(f"{len(found)} jobs begin with {job[:64]}; name one that `anynode status` lists")
+    return found[0]

@@ -1,0 +1,162 @@
+"""Whether a reward root follows from what a verifier knows by itself: its records, its registry, its chain. Pure.
+
+The ledger that a root comes from is another verifier's. Nothing in it is believed: balances and roots are computed
+again, credits and slashes are looked up in the records of each job, and payout accounts in the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anynode.jobs.job import Job
+from anynode.rounds.course import Finish
+from anynode.rounds.judgements import Correct
+from anynode.rounds.records import Record
+from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
+from anynode_contracts.errors import RefusedError
+from anynode_contracts.networks import Network
+from anynode_contracts.typed_data import RootStatement
+from anynode_ledger.batch import Batch
+from anynode_ledger.public import PublicDecision, PublicLedger
+from anynode_ledger.rebuild import rebuild
+from anynode_verifier.credit_checks import check_credits
+from anynode_verifier.credits import JudgedRound, judged_rounds, ruled_rounds
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNode:
+    """A node as the registry has it; ``payouts`` are the accounts that it may be paid to now."""
+
+    node: str
+    payouts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a verifier knows by itself. ``jobs``: every job with its certified records; ``active_root``: what pays on
+    the chain now, as 64 hexadecimal digits, empty before the first root.
+    """
+
+    network: Network
+    jobs: Mapping[str, tuple[Job, Sequence[Record]]]
+    nodes: Mapping[int, KnownNode]
+    active_root: str
+
+
+def check_root(statement: RootStatement, raw: dict[str, Any], known: Knowledge) -> None:
+    """Whether ``raw``, a public ledger, leads to the root. Raises ``RefusedError`` with the first thing that does not
+    follow, which may also be something that this verifier will only hear of.
+    """
+    batches = rebuild(raw)
+    ledger = PublicLedger.model_validate(raw)
+    _check_statement(statement, batches, ledger, known)
+    for number in ledger.nodes:
+        own = known.nodes.get(number.index)
+        _require(own is not None and own.node == number.node, f"node {number.index} is not known here as {number.node}")
+    _check_payouts(batches[-1], known)
+    _check_held_back(ledger, known.network.held_back_limit_wei)
+    named = {credit.job_id for credit in ledger.credits} | {decision.job_id for decision in ledger.decisions}
+    for job_id in sorted(named):
+        _require(job_id in known.jobs, f"job {job_id[:16]}… is not known here")
+        job, records = known.jobs[job_id]
+        _check_job(job, records, ledger, known.network)
+
+
+def _check_statement(
+    statement: RootStatement, batches: Sequence[Batch], ledger: PublicLedger, known: Knowledge
+) -> None:
+    """The root is the ledger's newest, for this network's contract, and goes on from what the chain pays."""
+    network = known.network
+    _require(bool(batches) and ledger.batches[-1].state == "pending", "the ledger has no batch that waits for a root")
+    for batch in batches:
+        here = (batch.chain_id, batch.distributor) == (network.chain_id, network.distributor)
+        _require(here, f"batch {batch.number} is for another network's contract")
+    newest = batches[-1]
+    rebuilt = (newest.number, newest.root, newest.total_gwei, newest.data_hash)
+    asked = (statement.batch, statement.root.hex(), statement.total_gwei, statement.data_hash.hex())
+    _require(rebuilt == asked, f"the ledger leads to another root for batch {statement.batch}")
+    posted = [batch for batch, listed in zip(batches, ledger.batches, strict=True) if listed.state == "posted"]
+    _require(
+        (posted[-1].root if posted else "") == known.active_root,
+        "the ledger does not go on from the root that the chain pays now",
+    )
+    before = {entry.index: entry.cumulative_gwei for entry in posted[-1].entries} if posted else {}
+    after = {entry.index: entry.cumulative_gwei for entry in newest.entries}
+    lower = [index for index, gwei in before.items() if after.get(index, 0) < gwei]
+    _require(not lower, f"node {lower[:1]} would have earned less than before")
+
+
+def _check_payouts(batch: Batch, known: Knowledge) -> None:
+    for entry in batch.entries:
+        own = known.nodes.get(entry.index)
+        _require(
+            own is not None and entry.account in own.payouts,
+            f"node {entry.index} would be paid to {entry.account}, which the registry does not name",
+        )
+
+
+def _check_held_back(ledger: PublicLedger, limit_wei: int) -> None:
+    """Of each credit as much is held back as the network asks for, in the order in which they were booked."""
+    credits_by_id = {credit.id: credit for credit in ledger.credits}
+    held: dict[int, int] = {}
+    seen: set[str] = set()
+    for transfer in ledger.transfers:
+        credit = credits_by_id.get(transfer.id.removeprefix("credit/").rpartition("/")[0])
+        if transfer.reason == "credit" and credit is not None and credit.id not in seen:
+            seen.add(credit.id)
+            due = min(int(credit.amount_wei), max(0, limit_wei - held.get(credit.node_index, 0)))
+            _require(int(credit.held_wei) == due, f"{credit.held_wei} wei of {credit.id!r} are held back, not {due}")
+        for name, sign in ((transfer.credit, 1), (transfer.debit, -1)):
+            kind, _, rest = name.partition("/")
+            if kind == "held_back":
+                index = int(rest.partition("/")[0])
+                held[index] = held.get(index, 0) + sign * int(transfer.amount_wei)
+
+
+def _check_job(job: Job, records: Sequence[Record], ledger: PublicLedger, network: Network) -> None:
+    """What is credited and slashed is what the records of this job earn and reject. Rounds may still be to book."""
+    booked = {credit.round for credit in ledger.credits if credit.job_id == job.job_id}
+    judged = [round_ for round_ in judged_rounds(records) if round_.open.round in booked]
+    check_credits(judged, job, ledger, network.verifiers, ruled_rounds(records))
+    node_of = {node.index: node.node for node in ledger.nodes}
+    decisions = [decision for decision in ledger.decisions if decision.job_id == job.job_id]
+    fraud = _found_out(judged_rounds(records), records)
+    slashed = set()
+    for decision in decisions:
+        if decision.kind == "slash":
+            slashed.add(_check_slash(decision, node_of, fraud))
+        elif decision.kind in ("release", "close"):
+            over = network.chain_id == DEVELOPMENT_CHAIN_ID and any(isinstance(item.body, Finish) for item in records)
+            _require(over, f"job {job.job_id[:16]}… is not over, and nothing held back may be released")
+    registered = set(node_of.values())
+    for number, node in sorted(fraud):
+        due = number in booked and node in registered
+        _require(not due or (number, node) in slashed, f"round {number}: {node} was found out and is not slashed")
+
+
+def _found_out(judged: Sequence[JudgedRound], records: Sequence[Record]) -> set[tuple[int, str]]:
+    """Rounds and nodes whose work the records reject, in time or late."""
+    in_time = {(round_.open.round, node) for round_ in judged for node in round_.rejected}
+    late = {
+        (item.round, item.node)
+        for record in records
+        if isinstance(record.body, Correct)
+        for item in record.body.excised
+    }
+    return in_time | late
+
+
+def _check_slash(decision: PublicDecision, node_of: Mapping[int, str], fraud: set[tuple[int, str]]) -> tuple[int, str]:
+    """The round and the node that a slash is for."""
+    number, _, index = decision.id.removeprefix(f"{decision.job_id}/").partition("/")
+    follows = number.isdigit() and index == str(decision.node_index)
+    node = node_of.get(decision.node_index if decision.node_index is not None else -1, "")
+    _require(follows and (int(number), node) in fraud, f"slash {decision.id!r} follows from no record")
+    return int(number), node
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise RefusedError(what)

@@ -1,0 +1,104 @@
+"""Audit secrets that were not revealed: whose they were, and how a sealer reveals one when it is not on duty any more.
+
+Whoever draws the audits of a round asks its sealer, and so does whoever is to sign that it has withheld its secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anynode.rounds.audit_secrets import opens
+from anynode.rounds.course import Seal
+from anynode.rounds.judgements import Verdict
+from anynode.rounds.records import Record
+from anynode.swarm.hashes import HASH_HEX_BYTES, parse_hash, split_hash
+from anynode.swarm.peer import Peer
+from anynode.worker.link import ASK_RATE
+from anynode_contracts.errors import RefusedError, UserError
+
+if TYPE_CHECKING:
+    from anynode_verifier.job_run import JobRun
+
+log = logging.getLogger(__name__)
+
+REVEAL = "reveal"
+REVEAL_S = 30.0
+"""So long a draw waits for a sealer that has lost its duty: a process that has died is back by then."""
+PAUSE_S = 2.0
+CALL_TIMEOUT_S = 5.0
+
+AskSealer = Callable[[Seal], Awaitable[str]]
+"""The secret of a sealed round, or nothing where its sealer does not give it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """The verdict on ``round``, the record with the hash ``evidence``, had to do without the secret of ``sealer``."""
+
+    job: str
+    round: int
+    sealer: str
+    secret_hash: str
+    evidence: str
+
+
+def withheld_in(job: str, records: Iterable[Record]) -> tuple[Withheld, ...]:
+    """What the records of a job show."""
+    seals: dict[int, Seal] = {}
+    found = []
+    for record in records:
+        match record.body:
+            case Seal(round=number) as seal:
+                seals[number] = seal
+            case Verdict(round=number, secret=""):
+                seal = seals[number]
+                found.append(Withheld(job, number, seal.sealer, seal.secret_hash, record.hash))
+            case _:
+                pass
+    return tuple(found)
+
+
+class Sealers:
+    """The other sealers of one job: ``peer_of`` maps them to their libp2p peers."""
+
+    def __init__(self, job: str, peer: Peer, peer_of: Mapping[str, str], *, wait_s: float = REVEAL_S) -> None:
+        self._job, self._peer, self._peer_of, self._wait_s = job, peer, peer_of, wait_s
+
+    async def ask(self, seal: Seal) -> str:
+        """The secret of a round that another has sealed; nothing if it does not give it in time."""
+        if seal.sealer not in self._peer_of:
+            return ""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                while not (secret := await self._ask_once(seal)):  # noqa: ASYNC110 (it may be starting)
+                    await asyncio.sleep(PAUSE_S)
+        except TimeoutError:
+            return ""
+        return secret
+
+    async def _ask_once(self, seal: Seal) -> str:
+        request = self._job.encode() + seal.secret_hash.encode()
+        try:
+            answer = await self._peer.call(self._peer_of[seal.sealer], REVEAL, request, CALL_TIMEOUT_S, HASH_HEX_BYTES)
+            secret = parse_hash(answer)
+        except UserError as error:
+            log.debug("verifier %s does not reveal the secret of round %d: %s", seal.sealer, seal.round, error)
+            return ""
+        return secret if opens(secret, seal.secret_hash) else ""
+
+
+async def serve_secrets(peer: Peer, others: Iterable[str], run_of: Callable[[str], Awaitable[JobRun]]) -> None:
+    """Reveal our secrets to the other verifiers (libp2p peers ``others``), each once the block of its draw is there."""
+    known = frozenset(others)
+
+    async def on_secret(peer_id: str, request: bytes) -> bytes:
+        if peer_id not in known:
+            raise RefusedError("audit secrets are revealed in verdicts; before, only to the other verifiers")
+        job_id, secret_hash = split_hash(request)
+        return (await (await run_of(job_id)).reveal(parse_hash(secret_hash))).encode()
+
+    await peer.serve(REVEAL, on_secret, limit_bytes=2 * HASH_HEX_BYTES, rate=ASK_RATE)

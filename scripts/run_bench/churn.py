@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from churn_swarm import VERIFIER, ChurnSwarm
 from report import Goal, Report, Say
 
-from anynode.rounds.records import Close, Open, Record, Result
+from anynode.rounds.course import Close, Open, Result
+from anynode.rounds.records import Record
 from anynode_contracts.errors import UserError
 from anynode_verifier.credits import JudgedRound, judged_rounds
 

@@ -33,9 +33,7 @@ from anynode.exact.update import Trained, UpdatePlace, build_update
 from anynode.jobs.export import export
 from anynode.jobs.job import DataRef, FileRef, Job, ModelRef
 from anynode.jobs.settings import Pay, Training, Workers
-from anynode.rounds.effects import Deliver, Reduce
-from anynode.rounds.messages import Delivery
-from anynode.rounds.records import (
+from anynode.rounds.course import (
     CHUNKS_PER_MESSAGE_MAX,
     Assign,
     ChunkResult,
@@ -46,6 +44,8 @@ from anynode.rounds.records import (
     Result,
     Seal,
 )
+from anynode.rounds.effects import Deliver, Reduce
+from anynode.rounds.messages import Delivery
 from anynode.swarm.blob_exchange import serve_blobs
 from anynode.swarm.identity import ensure_identity
 from anynode.swarm.payloads import serve_payloads
@@ -126,7 +126,8 @@ class Ours:
     async def connect(self, peers: list[dict[str, str]]) -> None:
         """Learn who has which slot, and open connections."""
         self._members = tuple(
-            Member(slot, item["node"], item["peer"], CLASS, STEPS, True, True) for slot, item in enumerate(peers)
+            Member(slot, item["node"], item["peer"], CLASS, STEPS, True, True, False, "")
+            for slot, item in enumerate(peers)
         )
         for slot, item in enumerate(peers):
             if slot > self._slot:
@@ -152,9 +153,9 @@ class Ours:
             Committed(slot, self._members[slot].node, STEPS, SAMPLES, 1, roots[slot], "00" * 32, CLASS, CODE, 0, "")
             for slot in slots
         )
-        sealed = Seal("seal", round_, commitments, (), "00" * 32, 0)
+        sealed = Seal("seal", round_, commitments, (), "00" * 32, 0, (1_000_000,) * len(commitments), "", ())
         reducers = tuple(Reducer(chunk, chunk % len(roots), (chunk + 1) % len(roots)) for chunk in range(chunks))
-        assign = Assign("assign", round_, 0, tuple(slots), (), (), reducers)
+        assign = Assign("assign", round_, 0, tuple(slots), (), (), (), reducers)
         self._round = opened, sealed, assign
         self._begun.set()
         async with asyncio.TaskGroup() as group:
@@ -164,15 +165,19 @@ class Ours:
                 for start in range(0, len(mine), CHUNKS_PER_MESSAGE_MAX):
                     batch = tuple(mine[start : start + CHUNKS_PER_MESSAGE_MAX])
                     deliver = Deliver(round_, 0, self._slot, to, batch, roots[self._slot], to)
-                    group.create_task(self._exchange.deliver(deliver, opened))
+                    group.create_task(self._deliver(deliver, opened))
             for item in reducers:
                 if item.slot == self._slot:
                     self._note(item.chunk, self._slot)
             await self._all_averaged.wait()
         return {chunk: task.result() for chunk, task in self._averages.items()}
 
-    async def finish(self, round_: int, refresh: bool, results: dict[str, list[Any]]) -> torch.Tensor:
-        """Fetch all averages and read them."""
+    async def _deliver(self, deliver: Deliver, opened: Open) -> None:
+        for piece in await self._exchange.pieces(deliver, opened):
+            await self._exchange.deliver(piece, opened)
+
+    async def finish(self, round_: int, refresh: bool, results: dict[str, list[Any]], into: torch.Tensor) -> None:
+        """Fetch all averages and read them, those of parameters into memory that is there, as an outer step does."""
         opened = self._round[0] if self._round else None
         if opened is None:
             raise RefusedError("no round is under way")
@@ -183,24 +188,22 @@ class Ours:
         await self._exchange.gather(opened, Result("result", round_, entries, (), STEPS, 0, ()), "")
         specs = chunk_specs(self._job.model.parameters, refresh)
 
-        def read() -> torch.Tensor:
-            parts = []
+        def read() -> None:
             for spec, entry in zip(specs, entries, strict=True):
-                payload = self._store.get(entry.result)
-                parts.append(self._rules.codec(spec.section).parse(payload, spec.count).values())
-            return torch.cat(parts)
+                read = self._rules.codec(spec.section).parse(self._store.get(entry.result), spec.count)
+                read.values(into[spec.start : spec.start + spec.count])
 
-        return await asyncio.to_thread(read)
+        await asyncio.to_thread(read)
 
     async def _on_delivery(self, peer_id: str, request: bytes) -> bytes:
-        _, delivery, data = split_delivery(request)
+        _, delivery, manifest, data = split_delivery(request)
         await self._begun.wait()  # the order to begin may still be on its way to us
         if self._round is None:
             raise RefusedError("no round is under way")
         opened, sealed, _ = self._round
-        await self._exchange.accept(delivery, data, opened, sealed)
+        await self._exchange.accept(delivery, data, opened, sealed, manifest)
         self._take_in(delivery)
-        return await self._exchange.receipt(delivery)
+        return self._exchange.receipt(delivery)
 
     def _take_in(self, delivery: Delivery) -> None:
         for chunk in delivery.chunks:
@@ -286,6 +289,7 @@ async def _answer_orders(ours: Ours, theirs: Theirs, slot: int, parameters: int)
     loop = asyncio.get_running_loop()
     drawn = torch.Generator().manual_seed(slot)
     values = averaged = torch.empty(0)
+    mean = torch.zeros(parameters)
     trained = Trained(values, values, values, STEPS, SAMPLES)
     runner: AllReduceRunner | None = None
     while line := await loop.run_in_executor(None, sys.stdin.readline):
@@ -303,6 +307,7 @@ async def _answer_orders(ours: Ours, theirs: Theirs, slot: int, parameters: int)
                 await ours.connect(order["peers"])
                 await theirs.connect([item["theirs"] for item in order["peers"]])
             case "draw":
+                torch.set_num_threads(1)  # as in a training process, which quantises there; hivemind's setting follows
                 values = torch.randn(parameters, generator=drawn) * SPREAD
                 trained = Trained(torch.zeros(parameters), values, values * values, STEPS, SAMPLES)
             case "commit":
@@ -310,7 +315,8 @@ async def _answer_orders(ours: Ours, theirs: Theirs, slot: int, parameters: int)
             case "seal":
                 answer = {"averages": await ours.seal(order["round"], order["refresh"], order["roots"])}
             case "finish":
-                averaged = await ours.finish(order["round"], order["refresh"], order["results"])
+                averaged = mean
+                await ours.finish(order["round"], order["refresh"], order["results"], mean)
             case "prepare":
                 torch.set_num_threads(order["threads"])
                 runner = await theirs.prepare(order["group"], values, order["part_size_bytes"])

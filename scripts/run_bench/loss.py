@@ -15,13 +15,12 @@ from loss_settings import (
     BATCH_SIZE,
     COMPARED,
     CONTEXT,
+    JUDGED,
     LARGE_BATCH,
     PEERS,
     SEEDS,
     STEPS,
     TUNING_SEED,
-    VARIANT_SEEDS,
-    VARIANTS,
 )
 from loss_world import World
 from plots import draw
@@ -51,7 +50,7 @@ def measure(deep: bool, say: Say) -> Report:
         else:
             raise UserError(f"there are no runs in {RUNS}; make them with `scripts/bench loss --deep`")
         found = lines(runs)
-        _require_all(found)
+        require_judged(found)
         difference = check(world, runs, say)
     if deep:
         draw(found, step_s(runs), EVIDENCE, say)
@@ -95,7 +94,8 @@ def report(found: Sequence[Line], difference: float, worker_step_s: float) -> Re
     }
     for line in found:
         keys[f"loss_{line.setting.name}"] = line.loss.mean
-        keys[f"loss_{line.setting.name}_95"] = line.loss.half_width
+        if len(line.runs) > 1:  # one seed has no interval
+            keys[f"loss_{line.setting.name}_95"] = line.loss.half_width
     rows = [
         (
             line.setting.name,
@@ -103,7 +103,7 @@ def report(found: Sequence[Line], difference: float, worker_step_s: float) -> Re
             "-" if line.setting.inner_steps == 1 else f"{line.rates.outer[0]:g}, {line.rates.outer[1]:g}",
             len(line.runs),
             str(line.loss),
-            f"{line.gap.mean:+.1%} ± {line.gap.half_width:.1%}",
+            f"{line.gap.mean:+.1%}" + (f" ± {line.gap.half_width:.1%}" if len(line.runs) > 1 else ""),
             f"{line.sent_bytes / 1e6:.1f}",
             f"{base.sent_bytes / line.sent_bytes:.1f}",
         )
@@ -118,14 +118,23 @@ def report(found: Sequence[Line], difference: float, worker_step_s: float) -> Re
         notes=(
             f"{PEERS} peers, {STEPS} steps of {BATCH_SIZE} x {CONTEXT} bytes each, {tokens:,} tokens in every setting; "
             "4 bits everywhere.",
-            f"Rates were tuned on seed {TUNING_SEED}; every run of the tuning is in {RUNS.name} beside this evidence.",
+            f"Rates were tuned on seed {TUNING_SEED}; the runs of the tuning are in {RUNS.name} beside this evidence, "
+            "but for Muon's, which loss.md lists.",
+            *on_fewer_seeds(found),
         ),
     )
 
 
-def _require_all(found: Sequence[Line]) -> None:
-    wanted = {setting.name: len(SEEDS) for setting in COMPARED} | {item.name: len(VARIANT_SEEDS) for item in VARIANTS}
+def require_judged(found: Sequence[Line]) -> None:
+    """Raise ``UserError`` unless what is judged was run on all seeds and all that it stands beside on one at least."""
+    wanted = {setting.name: 1 for setting in COMPARED} | {setting.name: len(SEEDS) for setting in JUDGED}
     there = {line.setting.name: len(line.runs) for line in found}
     lacking = [name for name, seeds in wanted.items() if there.get(name, 0) < seeds]
     if lacking:
         raise UserError(f"runs of {', '.join(lacking)} are missing; make them with `scripts/bench loss --deep`")
+
+
+def on_fewer_seeds(found: Sequence[Line]) -> tuple[str, ...]:
+    """A note that names the settings whose figures stand on fewer seeds, if there are any."""
+    fewer = [line.setting.name for line in found if len(line.runs) < len(SEEDS)]
+    return (f"On fewer than {len(SEEDS)} seeds: {', '.join(fewer)}.",) if fewer else ()

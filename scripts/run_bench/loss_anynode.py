@@ -7,9 +7,10 @@ Nothing of the protocol's arithmetic is written here. Work, quantisation, averag
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from loss_peers import Progress
-from loss_settings import BATCH_SIZE, PEERS, WARMUP_STEPS, Rates, Setting
+from loss_settings import BATCH_SIZE, MUON_BETA2, MUON_EXCEPT, PEERS, WARMUP_STEPS, Rates, Setting
 from loss_world import World
 
 from anynode.blobs.manifest import Manifest
@@ -24,6 +25,8 @@ from anynode.training.inner import Workload, work
 from anynode.training.messages import WorkResult, WorkSpec
 from anynode.training.rules import end_round, exchange_rules
 from anynode_contracts.canonical import hash_hex
+
+_MUON: dict[str, Any] = {"optimizer": "muon", "muon_except": MUON_EXCEPT, "beta2": MUON_BETA2}
 
 START_ROOT = hash_hex(b"anynode bench loss state")
 """Stands where a peer names the state that it starts from: here all share one."""
@@ -42,6 +45,7 @@ def training_of(setting: Setting, rates: Rates) -> Training:
         outer_lr=rates.outer[0],
         outer_momentum=rates.outer[1],
         refresh_rounds=setting.refresh_rounds,
+        **_MUON if setting.optimizer == "muon" else {},
     )
 
 

@@ -17,7 +17,9 @@ from loss_settings import (
     COMPARED,
     CONTEXT,
     GIVEN_UP_RATIO,
+    JUDGED,
     LEARNING_RATE_FIRST,
+    MUON_RATES,
     OUTER_PUBLISHED,
     PEERS,
     POINTS,
@@ -25,7 +27,6 @@ from loss_settings import (
     STEPS,
     TUNED_FOR_VARIANTS,
     TUNING_SEED,
-    VARIANT_SEEDS,
     VARIANTS,
     WARMUP_STEPS,
     Rates,
@@ -142,7 +143,9 @@ def run(world: World, setting: Setting, rates: Rates, seed: int, *, until: float
 
 
 def run_all(world: World, book: Book, say: Say) -> None:
-    """Tune every setting on one seed, then run all seeds at its best rates; at last the variants of one of them."""
+    """Tune every setting on one seed, then run all seeds at its best rates, first of the judged ones, then seed by seed
+    of all; at last the variants of one of them.
+    """
 
     def one(setting: Setting, seed: int, rates: Rates, best: Run | None = None) -> Run:
         found = book.find(setting, rates, seed)
@@ -155,13 +158,18 @@ def run_all(world: World, book: Book, say: Say) -> None:
             )
         return found
 
-    best = {setting: tune(partial(one, setting, TUNING_SEED), setting) for setting in COMPARED}
-    for setting in COMPARED:
+    best = {
+        setting: MUON_RATES if setting.optimizer == "muon" else tune(partial(one, setting, TUNING_SEED), setting)
+        for setting in COMPARED
+    }
+    for setting in JUDGED:
         for seed in SEEDS:
             one(setting, seed, best[setting])
+    for seed in SEEDS:
+        for setting in COMPARED:
+            one(setting, seed, best[setting])
     for setting in VARIANTS:
-        for seed in VARIANT_SEEDS:
-            one(setting, seed, best[TUNED_FOR_VARIANTS])
+        one(setting, TUNING_SEED, best[TUNED_FOR_VARIANTS])
 
 
 def tune(attempt: Callable[[Rates, Run | None], Run], setting: Setting) -> Rates:

@@ -25,13 +25,16 @@ TUNING_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One line of the comparison. ``quotas``: steps of each worker in a round, ``inner_steps`` each where empty."""
+    """One line of the comparison. ``quotas``: steps of each worker in a round, ``inner_steps`` each where empty;
+    ``optimizer``: AnyNode's inner one.
+    """
 
     name: str
     method: Method
     inner_steps: int
     refresh_rounds: int = 4
     quotas: tuple[int, ...] = ()
+    optimizer: Literal["adamw", "muon"] = "adamw"
 
     @property
     def steps_by_slot(self) -> tuple[int, ...]:
@@ -52,21 +55,28 @@ class Rates:
 
 
 LARGE_BATCH = Setting("large-batch", "large-batch", 1)
-ANYNODE = {steps: Setting(f"anynode-{steps}", "anynode", steps) for steps in (20, 10, 50, 100, 1)}
+ADAMW = {steps: Setting(f"anynode-{steps}", "anynode", steps) for steps in (20, 10, 50, 100, 1)}
+MUON = {steps: Setting(f"anynode-muon-{steps}", "anynode", steps, optimizer="muon") for steps in (20, 10, 50, 100)}
+ANYNODE = MUON | {1: ADAMW[1]}
+"""By the length of a round: what AnyNode is judged by. Gradient mode has AdamW in its exact step."""
 DILOCO = Setting("diloco-20", "diloco", 20)
-COMPARED = (LARGE_BATCH, ANYNODE[20], DILOCO, *(ANYNODE[steps] for steps in (10, 50, 100, 1)))
-"""In the order in which they are run: what the goals need comes first."""
+JUDGED = (LARGE_BATCH, ANYNODE[20])
+COMPARED = (*JUDGED, ANYNODE[1], DILOCO, ADAMW[20], *(MUON[steps] for steps in (10, 50, 100)))
 
-TUNED_FOR_VARIANTS = ANYNODE[20]
+MUON_RATES = Rates(16e-3, (1.0, 0.5))
+"""Of all settings with Muon: found at 20 inner steps on the tuning seed, with `MUON`'s other settings."""
+MUON_BETA2 = 0.95
+MUON_EXCEPT = ("embedding.weight", "head.weight", "position.weight")
+
+TUNED_FOR_VARIANTS = ADAMW[20]
 VARIANTS = (
     Setting("anynode-20-refresh-8", "anynode", 20, refresh_rounds=8),
     Setting("anynode-20-one-slow", "anynode", 20, quotas=(20, 20, 20, 2)),
     Setting("anynode-20-mixed", "anynode", 20, quotas=(40, 18, 18, 4)),
 )
-"""Run at the rates of `anynode-20`, on the first seeds only: moments renewed less often; one worker ten times slower
+"""Run at the rates of `anynode-20`, on the tuning seed only: moments renewed less often; one worker ten times slower
 than the others; a worker twice as fast as most and one ten times slower than that.
 """
-VARIANT_SEEDS = SEEDS[:2]
 
 LEARNING_RATE_FIRST = 16e-3
 """Doubled and halved as long as that helps, with the outer step that a `Rates` has by itself."""

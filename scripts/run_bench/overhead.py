@@ -23,7 +23,7 @@ from anynode.jobs.export import export
 from anynode.jobs.job import DataRef, FileRef, Job, ModelRef
 from anynode.jobs.settings import Pay, Training, Workers
 from anynode.jobs.templates import gpt
-from anynode.training.messages import ApplySpec, Limits, ReduceInput, ReduceSpec, WorkSpec
+from anynode.training.messages import ApplySpec, Limits, OuterStepSpec, ReduceInput, ReduceSpec, WorkSpec
 from anynode.training.process import Trainer, TrainerSettings
 from anynode_contracts.errors import UserError
 from anynode_contracts.files import write_aside
@@ -65,8 +65,9 @@ class SwarmOfOne:
         outcomes = await self.trainer.reduce(orders)
         results = [outcome for outcome in outcomes if isinstance(outcome, str)]  # apply refuses when one is missing
         cursor = (self.round + 1) * count
-        after = ApplySpec(self.root, refresh, tuple(results), done.steps, self.round + 1, cursor, ())
+        after = ApplySpec(self.root, (OuterStepSpec(refresh, tuple(results), done.steps),), self.round + 1, cursor, ())
         self.root = await self.trainer.apply(after)
+        await asyncio.to_thread(self.store.sync_blob, self.root, "state")
         self.round += 1
 
 

@@ -18,6 +18,7 @@ STYLES = (
     ("#CC79A7", ":", "v"),
     ("#D55E00", "--", "X"),
     ("#56B4E9", "-.", "P"),
+    ("#999999", "--", "*"),
 )
 """Okabe and Ito's colours, which colour-blind people tell apart; line and marker tell them apart without colour."""
 
@@ -37,7 +38,7 @@ def draw(found: Sequence[Line], worker_step_s: float, folder: Path, say: Say) ->
     matplotlib.use("Agg")
     shown = sorted(
         (line for line in found if line.setting in COMPARED),
-        key=lambda line: (METHODS.index(line.setting.method), line.setting.inner_steps),
+        key=lambda line: (METHODS.index(line.setting.method), line.setting.optimizer, line.setting.inner_steps),
     )
     seconds = f"steps of {worker_step_s * 1e3:.1f} ms as measured, bytes at 20 Mbit/s up and 100 down, no latency"
     plots: tuple[tuple[str, str, str, bool, Callable[[Point], float]], ...] = (
@@ -69,7 +70,8 @@ def _draw(  # noqa: PLR0917
         axes.plot(across, middle, color=colour, linestyle=dashes, marker=marker, markersize=4, label=title_of(line))
         low = [point[2].mean - point[2].half_width for point in curve]
         high = [point[2].mean + point[2].half_width for point in curve]
-        axes.fill_between(across, low, high, color=colour, alpha=0.15, linewidth=0)
+        if len(line.runs) > 1:
+            axes.fill_between(across, low, high, color=colour, alpha=0.15, linewidth=0)
     if logarithmic:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
@@ -83,7 +85,12 @@ def _finish(axes: Any, title: str, label: str) -> None:
     axes.set_xlabel(label)
     axes.set_ylabel("validation loss (nats a byte)")
     axes.grid(True, which="major", alpha=0.3)
-    axes.figure.legend(loc="outside right upper", fontsize=9, title="mean of the seeds, band: 95 %", title_fontsize=8)
+    axes.figure.legend(
+        loc="outside right upper",
+        fontsize=9,
+        title="mean of the seeds; band: 95 %, where there are several",
+        title_fontsize=8,
+    )
 
 
 def title_of(line: Line) -> str:
@@ -95,7 +102,8 @@ def title_of(line: Line) -> str:
         case "diloco":
             return f"DiLoCo, private moments, H = {steps}"
         case "anynode":
-            return f"AnyNode, H = {steps}"
+            inner = {"muon": "Muon", "adamw": "AdamW"}[line.setting.optimizer]
+            return f"AnyNode, H = {steps}" + (f", {inner}" if steps > 1 else " (gradients averaged)")
 
 
 def _tokens(point: Point) -> float:

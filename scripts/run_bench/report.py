@@ -15,7 +15,12 @@ from typing import Any
 from anynode_contracts.files import write_aside
 
 EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence"
-_COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
+_COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+}
 
 Say = Callable[[str], None]
 

@@ -13,9 +13,10 @@ from typing import Any
 from eth_utils.address import to_checksum_address
 from report import Goal, Report, Say
 
-from anynode.rounds import coordinator, effects, member, messages
+from anynode.rounds import coordinator, effects, events, member, messages
+from anynode.rounds.course import CHUNKS_PER_MESSAGE_MAX
 from anynode.rounds.packing import pack
-from anynode.rounds.records import CHUNKS_PER_MESSAGE_MAX, Record, SignedRecord
+from anynode.rounds.records import Record, SignedRecord
 from anynode.rounds.roster import Roster
 from anynode_contracts.canonical import hash_hex
 
@@ -124,6 +125,8 @@ class Swarm:
             members_max=self.peers,
             work_s=600,
             exchange_s=120,
+            sealer=to_checksum_address("0x" + self.dice.randbytes(20).hex()),
+            sign_nothing=lambda _, slots: tuple("0x" + self.dice.randbytes(65).hex() for _ in slots),
         )
         self.centre = coordinator.State(rules)
         self.members: dict[str, Peer] = {}
@@ -136,12 +139,12 @@ class Swarm:
 
     def run(self) -> None:
         """Until the job has finished and every member holds its last state."""
-        self._after(0.0, None, messages.Tick())
+        self._after(0.0, None, events.Tick())
         for peer in self.members.values():
-            self._after(self.dice.uniform(0.0, 1.0), peer, messages.Tick())
+            self._after(self.dice.uniform(0.0, 1.0), peer, events.Tick())
         while self.queue and self.now < LIMIT_S and not self._over():
             self.now, _, peer, message = heapq.heappop(self.queue)
-            if isinstance(message, messages.Tick):
+            if isinstance(message, events.Tick):
                 self._after(1.0, peer, message)
             for effect in self._apply(peer, message):
                 self._carry_out(peer, effect)
@@ -192,21 +195,25 @@ class Swarm:
             case effects.SendRecords():
                 run = tuple(self.records[effect.height :])
                 self.fetched_bytes += sum(self.sizes[effect.height :])
-                self._send(self.members[effect.node], messages.RecordsArrived(run))
+                self._send(self.members[effect.node], events.RecordsArrived(run))
             case effects.Answer():
                 self._send(self.members[effect.node], effect.message)
             case effects.GetBeacon():
                 block = "0x" + self.dice.randbytes(32).hex()
-                self._after(0.1, None, messages.Beacon(effect.round, block, 1_000_000 + effect.round))
+                self._after(0.1, None, events.Beacon(effect.round, block, 1_000_000 + effect.round))
+            case effects.GetRates():
+                rates = tuple(self.dice.randrange(20_000, 1_000_000) for _ in effect.open.members)
+                self._after(0.2, None, events.AuditRates(effect.open.round, rates))
             case effects.Replay():
-                self._after(1.0, None, messages.Replayed(effect.open.round, effect.slot, True, "equal"))
+                self._after(1.0, None, events.Replayed(effect.open.round, effect.slot, "accepted", "exact", "equal"))
             case effects.FetchResult():
-                self._after(0.5, None, messages.ResultFetched(effect.done))
+                self._after(0.5, None, events.ResultFetched(effect.done))
             case effects.Apply():
-                self._after(0.5, None, messages.Applied(effect.result.round, _root(effect)))
+                self._after(0.5, None, events.Applied(effect.result.round, _root(effect)))
             case effects.DrawAudits():
-                secret, block = self.dice.randbytes(32).hex(), "0x" + self.dice.randbytes(32).hex()
-                self._after(2.0, None, messages.Drawn(effect.open.round, secret, block, ()))
+                secret = coordinator.audit_secret(self.centre.rules, effect.open.round)
+                block = "0x" + self.dice.randbytes(32).hex()
+                self._after(2.0, None, events.Drawn(effect.open.round, secret, block, ()))
             case _:
                 raise AssertionError(f"nothing is prepared for {effect}")
 
@@ -214,11 +221,11 @@ class Swarm:
         self.records.append(record)
         self.roster.note(record)
         signature = "0x" + self.dice.randbytes(65).hex()
-        self.sizes.append(len(pack([SignedRecord(record, signature)], self.roster)))
+        self.sizes.append(len(pack([SignedRecord(record, 0, (signature,))], self.roster)))
         for name, node in self.centre.nodes.items():
             if node.joined:
                 self.fetched_bytes += self.sizes[-1]
-                self._send(self.members[name], messages.RecordsArrived((record,)))
+                self._send(self.members[name], events.RecordsArrived((record,)))
 
     def _for_a_member(self, peer: Peer, effect: Any) -> None:
         match effect:
@@ -238,18 +245,18 @@ class Swarm:
                     self._send(self.members[given.node], receipt)
             case effects.Reduce():
                 result = hash_hex(f"{effect.open.round} {effect.chunk}".encode())
-                self._after(0.2, peer, messages.Reduced(effect.open.round, effect.chunk, effect.senders, result))
+                self._after(0.2, peer, events.Reduced(effect.open.round, effect.chunk, effect.senders, result))
             case effects.Apply():
                 mine = sum(effect.open.members[entry.reducer].node == peer.name for entry in effect.result.chunks)
                 self.payload_bytes += (len(effect.result.chunks) - mine) * CHUNK_BYTES
-                self._after(self.dice.uniform(0.5, 1.5), peer, messages.Applied(effect.result.round, _root(effect)))
+                self._after(self.dice.uniform(0.5, 1.5), peer, events.Applied(effect.result.round, _root(effect)))
             case _:
                 raise AssertionError(f"nothing is prepared for {effect}")
 
     def _work(self, peer: Peer, effect: effects.StartWork) -> None:
         steps = effect.open.members[effect.slot].quota_steps
         update, trace = self.dice.randbytes(32).hex(), self.dice.randbytes(32).hex()
-        done = messages.WorkDone(effect.open.round, effect.open.state_root, steps, steps * 8, 8, update, trace)
+        done = events.WorkDone(effect.open.round, effect.open.state_root, steps, steps * 8, 8, update, trace)
         self._after(steps * peer.step_s, peer, done)
 
     def _deliver(self, peer: Peer, effect: effects.Deliver) -> None:
@@ -280,6 +287,7 @@ def _receipt(given: messages.Delivery, node: str) -> messages.DeliveryReceipt:
         given.reducer,
         given.chunks,
         given.payloads,
+        late=(),
     )
 
 

@@ -1,4 +1,4 @@
-/** Task `abi`: ABI and bytecode of the contracts as committed JSON, so that Python needs no compiler. */
+/** Task `abi`: ABI and code of the contracts as committed JSON, so that Python needs no compiler. */
 
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -32,8 +32,13 @@ export default async function abi({ check }: { check: boolean }, hre: HardhatRun
 }
 
 async function render(hre: HardhatRuntimeEnvironment, name: string): Promise<string> {
-  const artifact = await hre.artifacts.readArtifact(name);
-  return `${JSON.stringify({ name, abi: artifact.abi, bytecode: artifact.bytecode }, null, 1)}\n`;
+  const { abi, bytecode, deployedBytecode, immutableReferences } = await hre.artifacts.readArtifact(name);
+  const immutables = Object.values(immutableReferences ?? {})
+    .flat()
+    .map(({ start, length }) => [start, length] as const)
+    .sort(([one], [other]) => one - other);
+  const places = immutables.map(([start, length]) => `${start}+${length}`).join(" ");
+  return `${JSON.stringify({ name, abi, bytecode, runtime: deployedBytecode, immutables: places }, null, 1)}\n`;
 }
 
 async function compare(target: string, fresh: Map<string, string>): Promise<void> {

@@ -155,6 +155,34 @@ def test_a_damaged_state(home: Path) -> None:
     assert "is damaged; move it away" in done.stderr
 
 
+def test_a_network_is_added_once_it_has_been_looked_at(home: Path) -> None:
+    """Somebody's file, in the hands of somebody else, with an RPC of their own."""
+    with Anvil.start(find_anvil(ROOT), arguments=["--accounts", "0"]) as chain:
+        made = call("network", "init", "shared", "--rpc-url", chain.url)
+        given = home / "given.toml"
+        Path(made["path"]).rename(given)
+        text = given.read_text()
+        given.write_text(text.replace(chain.url, "http://127.0.0.1:1"))
+        assert refused("network", "add", str(given)) == 3
+        own = ("network", "add", str(given), "--rpc-url", chain.url)
+        assert call(*own, "--check-only")["path"] is None and not Path(made["path"]).exists()
+        found = call(*own)
+        assert found["path"] == made["path"] and Network.load(Path(found["path"])).rpc_url == chain.url
+        assert {each["role"]: each["holder"] for each in found["roles"]}["poster"] == made["addresses"]["poster"]
+        assert refused(*own) == 2, "it is known already"
+        assert call(*own, "--replace")["name"] == "shared"
+        given.write_text(text.replace(made["registry"], made["token"]))
+        assert refused(*own, "--replace") == 2
+        assert Network.load(Path(found["path"])).registry == made["registry"]
+
+
+def refused(*arguments: str) -> int:
+    """The exit code of a command that says in one sentence what is wrong."""
+    done = subprocess.run([ANYNODE, *arguments], capture_output=True, text=True, check=False)
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("anynode: "), done.stderr
+    return done.returncode
+
+
 def test_init_without_a_chain(home: Path) -> None:
     """It says so before it makes anything."""
     url = f"http://127.0.0.1:{free_port()}"

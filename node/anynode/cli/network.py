@@ -1,8 +1,9 @@
-"""`anynode network`: set up a development network, and show the known ones."""
+"""`anynode network`: set up a development network, add one that somebody else runs, and show the known ones."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,13 +45,18 @@ def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:
     return value
 
 
+def _url_or_none(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    return None if value is None else _url(context, option, value)
+
+
 @click.group()
 def network() -> None:
-    """Networks: set one up on a development chain, list and show the known ones.
+    """Networks: set one up on a development chain, add somebody's after a check, list and show the known ones.
 
     \b
     Example:
       anynode network init --rpc-url http://127.0.0.1:8545
+      anynode network add sepolia.toml
       anynode network show --json
     """
 
@@ -177,6 +183,56 @@ def init(
 
 
 @network.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--rpc-url", callback=_url_or_none, help="An RPC of your own in the place of the file's.")
+@click.option("--check-only", is_flag=True, help="Say what is found, and add nothing.")
+@click.option("--replace", is_flag=True, help="Take the place of a known network of the same name.")
+@reports
+def add(output: Output, *, file: Path, rpc_url: str | None, check_only: bool, replace: bool) -> None:
+    """Add the network that FILE describes, once its contracts have been seen on its chain.
+
+    Compares the code of every contract with the one that this version of AnyNode was built with, asks them for each
+    other, the window, the verifiers and who may call what, and lists who holds which role. At the first difference
+    nothing is added. An RPC that lies can hide all of this: use one that you trust.
+
+    \b
+    Example:
+      anynode network add sepolia.toml --rpc-url https://rpc.example.org
+    """
+    from anynode_contracts.examination import examine
+    from anynode_contracts.networks import Network, connect
+
+    given = Network.load(file)
+    if rpc_url is not None:
+        given = given.model_copy(update={"rpc_url": rpc_url})
+    path = network_path(given.name)
+    if path.exists() and not (replace or check_only):
+        raise UserError(f"network {given.name} is known already, in {path}; take its place with --replace")
+    output.say(f"Comparing the contracts of network {given.name} on chain {given.chain_id} …")
+    found = examine(connect(given.rpc_url), given, _told(output))
+    output.table(
+        ("role", "holder", "waits, s"), [(each.role, each.holder, str(each.delay_s)) for each in found.holders]
+    )
+    for warning in found.warnings:
+        output.say(f"Warning: {warning}")
+    if not check_only:
+        given.save(path)
+        output.say(f"Network {given.name} is in {path}")
+    output.result(
+        {
+            "name": given.name,
+            "path": None if check_only else str(path),
+            "contracts": found.contracts,
+            "roles": [
+                {"role": each.role, "holder": each.holder, "delay_s": each.delay_s, "contract": each.contract}
+                for each in found.holders
+            ],
+            "warnings": list(found.warnings),
+        }
+    )
+
+
+@network.command()
 @network_option
 @reports
 def show(output: Output, network: str) -> None:
@@ -209,10 +265,20 @@ def list_(output: Output) -> None:
     if known:
         output.table(("network", "chain", "RPC"), [(item.name, item.chain_id, item.rpc_url) for item in known])
     else:
-        output.say(f"No network yet; put a network file into {folder}, or make one with `anynode network init`.")
+        output.say("No network yet; add one with `anynode network add`, or make one with `anynode network init`.")
     output.result(
         {"networks": [{"name": item.name, "chain_id": item.chain_id, "rpc_url": item.rpc_url} for item in known]}
     )
+
+
+def _told(output: Output) -> Callable[[int, int], None]:
+    """Say how far the reading of blocks is, where it takes long."""
+
+    def progress(done: int, whole: int) -> None:
+        if done < whole:
+            output.say(f"Read the roles in {done:,} of {whole:,} blocks …")
+
+    return progress
 
 
 def _check_development_chain(w3: Web3, rpc_url: str) -> None:

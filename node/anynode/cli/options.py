@@ -75,8 +75,8 @@ def load_network(name: str) -> Network:
     path = network_path(name)
     if not path.exists():
         raise UserError(
-            f"no network file {path}; name the file that the network's operator gives out, see `anynode network list`, "
-            "or make a network of your own with `anynode network init`"
+            f"no network file {path}; add the one that the network's operator gives out with `anynode network add "
+            "FILE`, see `anynode network list`, or make a network of your own with `anynode network init`"
         )
     return Network.load(path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,7 +103,9 @@ def test_no_secret_is_in_arguments_or_environments(swarm: SmallNetwork, secrets:
         with subprocess.Popen(
             [sys.executable, "-m", "anynode", *line], env=environment, stdout=DEVNULL, stderr=DEVNULL
         ) as command:
-            command.send_signal(signal.SIGSTOP)  # it is looked at before it can have ended
+            # It is looked at when it has begun, which Popen does not wait for, and before it can have ended.
+            command.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, command.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             shown = shown_by(command.pid)
             command.send_signal(signal.SIGCONT)
             codes.append(command.wait(60))

@@ -17,6 +17,7 @@ from torch import Tensor
 from anynode.jobs.complaints import clipped
 from anynode.jobs.graph_format import TENSOR_TAGS, Argument, GraphFault, GraphText, Limits, Node, TensorSpec
 from anynode.jobs.operators import OPERATORS, Operator
+from anynode.jobs.uncompiled import uncompiled
 
 TORCH_DTYPES: Mapping[str, torch.dtype] = {
     "bool": torch.bool,
@@ -112,6 +113,11 @@ def compile_program(graph: GraphText) -> Program:
 
 def dry_run(program: Program, graph: GraphText, limits: Limits) -> None:
     """Forward and backward without data. Raises ``GraphFault`` where a shape, a bound or a gradient is wrong."""
+    with uncompiled():
+        _dry_run(program, graph, limits)
+
+
+def _dry_run(program: Program, graph: GraphText, limits: Limits) -> None:
     device = torch.device("meta")
     tables = {"input": graph.inputs, "parameter": graph.parameters, "constant": graph.constants}
     leaves = [_meta(tables[tag][name], tag == "parameter") for tag, name in program.leaves]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -15,6 +15,9 @@ from web3.types import FilterParams, LogReceipt
 
 from anynode_contracts import artifacts
 from anynode_contracts.entries import Entry, unpack
+
+#: How many blocks are asked for events at once; public RPCs refuse many more.
+BLOCKS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,12 @@ _BUILDERS: dict[str, Callable[[LogPosition, Mapping[str, Any]], ChainEvent]] = {
     "Redirected": lambda at, a: Redirected(at, a["index"], a["to"]),
     "Skipped": lambda at, a: Skipped(at, unpack(bytes(a["entry"]))),
 }
+
+
+def block_ranges(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The blocks from ``first`` to ``last`` in ranges (both ends included) that public RPCs give the events of."""
+    for start in range(first, last + 1, BLOCKS_AT_ONCE):
+        yield start, min(start + BLOCKS_AT_ONCE - 1, last)
 
 
 def fetch_events(w3: Web3, addresses: Iterable[str], *, from_block: int, to_block: int) -> list[ChainEvent]:

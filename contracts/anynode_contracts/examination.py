@@ -16,12 +16,11 @@ from web3.contract.contract import Contract
 
 from anynode_contracts import artifacts
 from anynode_contracts.errors import UserError
+from anynode_contracts.events import block_ranges
 from anynode_contracts.networks import Network, check_chain
 from anynode_contracts.plan import PLAN
 from anynode_contracts.stakes import VerifierSetClient
 
-#: How many blocks are asked for events at once; public RPCs refuse many more.
-_BLOCKS_AT_ONCE = 10_000
 #: Which contract has to name which other, and by which function.
 _WIRING = (
     ("RewardDistributor", "TOKEN", "AnyToken"),
@@ -167,8 +166,7 @@ def _holders(
     """Everybody who was ever granted a role and has it now."""
     granted: set[tuple[int, ChecksumAddress]] = set()
     last = w3.eth.block_number
-    for first in range(network.deployed_block, last + 1, _BLOCKS_AT_ONCE):
-        upto = min(first + _BLOCKS_AT_ONCE - 1, last)
+    for first, upto in block_ranges(network.deployed_block, last):
         for log in manager.events.RoleGranted().get_logs(from_block=first, to_block=upto):
             granted.add((int(log["args"]["roleId"]), log["args"]["account"]))
         progress(upto + 1 - network.deployed_block, last + 1 - network.deployed_block)

@@ -10,9 +10,11 @@ import enum
 from dataclasses import dataclass
 
 from web3 import Web3
+from web3.types import EventData
 
 from anynode_contracts.calls import Call
 from anynode_contracts.clients import ContractClient, job_hash
+from anynode_contracts.events import block_ranges
 from anynode_contracts.stakes import NOBODY
 
 
@@ -58,13 +60,20 @@ class SlashesClient(ContractClient):
 
     def proposed(self, index: int, *, from_block: int) -> dict[int, str]:
         """The slashes proposed against a node, by id, with the hash of their evidence (64 hexadecimal digits)."""
-        logs = self.contract.events.SlashProposed().get_logs(from_block=from_block, argument_filters={"index": index})
+        logs = self._logs("SlashProposed", from_block, index=index)
         return {int(item["args"]["id"]): bytes(item["args"]["evidenceHash"]).hex() for item in logs}
 
     def reasons(self, id_: int, *, from_block: int) -> list[str]:
         """The hashes of the reasons with which a slash was contested: one at most."""
-        logs = self.contract.events.SlashAppealed().get_logs(from_block=from_block, argument_filters={"id": id_})
+        logs = self._logs("SlashAppealed", from_block, id=id_)
         return [bytes(item["args"]["reasonHash"]).hex() for item in logs]
+
+    def _logs(self, event: str, from_block: int, **where: int) -> list[EventData]:
+        return [
+            log
+            for first, last in block_ranges(from_block, self.w3.eth.block_number)
+            for log in self.contract.events[event]().get_logs(from_block=first, to_block=last, argument_filters=where)
+        ]
 
     def build_propose(self, index: int, *, amount_wei: int, job: str, evidence: str) -> Call:
         """To be sent by the slasher."""

@@ -25,7 +25,7 @@ interface Settings {
 
 /** One command; stopped anywhere, the same command goes on where it was. The key stays in this process's memory. */
 export default async function deploy(given: Arguments, hre: HardhatRuntimeEnvironment): Promise<void> {
-  const settings = parse(await readFile(given.settings, "utf8"));
+  const settings = parse(await text(given.settings));
   const client = createPublicClient({ transport: http(given.rpc) });
   const chainId = await client.getChainId();
   const key = await unlock(given, hre);
@@ -66,6 +66,11 @@ export default async function deploy(given: Arguments, hre: HardhatRuntimeEnviro
   await write(folder, "verification.json", await verification(hre));
   console.log(`record: ${path.join(folder, "record.json")}`);
   console.log(`verification: ${path.join(folder, "verification.json")}`);
+}
+
+async function text(file: string): Promise<string> {
+  if (file === "") throw new Error("name the file of settings with --settings; docs/deploy.md says what is in it");
+  return await readFile(file, "utf8");
 }
 
 function parse(text: string): Settings {

@@ -13,7 +13,7 @@ from web3.exceptions import Web3Exception
 
 from anynode.rounds.records import Record
 from anynode.rounds.votes import Equivocation
-from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+from anynode_contracts.errors import StorageError, UnreachableError, UserError
 from anynode_contracts.networks import Network
 from anynode_ledger.actions import RootSignatures
 from anynode_ledger.book import Book
@@ -108,7 +108,9 @@ class Bookkeeping:
             if self._chain_note != note:
                 log.warning("%s (%s)", note, error)
             self._chain_note = note
-        except RefusedError as error:
+        except StorageError:
+            raise
+        except UserError as error:
             if self._chain_note != str(error):
                 log.warning("%s", error)
             self._chain_note = str(error)
@@ -119,7 +121,9 @@ class Bookkeeping:
             self._treasury.advance(list(self._accounts.values()))
             waiting = self._outbox.advance()
             self._waiting_for = waiting[0].note if waiting else ""
-        except RefusedError as error:
+        except StorageError:
+            raise
+        except UserError as error:
             log.warning("%s", error)
             self._waiting_for = str(error)
 

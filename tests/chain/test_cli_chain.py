@@ -78,14 +78,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def refused(*arguments: str) -> int:
+    """The exit code of a command that says in one sentence what is wrong."""
+    done = subprocess.run([ANYNODE, *arguments], capture_output=True, text=True, check=False)
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("anynode: "), done.stderr
+    return done.returncode
+
+
 def logs(url: str, network: Network) -> list[str]:
     """The hashes of the transactions that the token's events came with."""
     found = connect(url).eth.get_logs({"address": Web3.to_checksum_address(network.token), "fromBlock": 0})
     return [log["transactionHash"].hex() for log in found]
 
 
-def test_deploy_stop_and_go_on(home: Path) -> None:
-    """Balances, contracts and events are there after a restart; nothing secret was printed."""
+def test_deploy_stop_add_and_go_on(home: Path) -> None:
+    """Balances, contracts and events are there after a restart, and for whoever is given the network's file; nothing
+    secret was printed."""
     state, port = home / "chain.json", free_port()
     with running_chain(state, port) as (process, ready):
         assert ready["rpc_url"] == f"http://127.0.0.1:{port}" and ready["chain_id"] == 31337
@@ -101,6 +109,7 @@ def test_deploy_stop_and_go_on(home: Path) -> None:
         assert set(call("network", "list")["networks"][0].items()) >= {("name", "trial")}
         events = logs(ready["rpc_url"], network)
         assert events
+        check_adding(Path(made["path"]), ready["rpc_url"], made["addresses"]["poster"])
         said = stop(process, signal.SIGINT)
         assert str(state) in said and "rivate" not in said and "nemonic" not in said
 
@@ -108,6 +117,23 @@ def test_deploy_stop_and_go_on(home: Path) -> None:
         assert call("wallet", "balance", "--network", "trial", "--wallet", "trial-owner") == before
         assert logs(ready["rpc_url"], network) == events
         stop(process, signal.SIGTERM)
+
+
+def check_adding(path: Path, rpc_url: str, poster: str) -> None:
+    """Somebody is given the file, knows no network yet, and has an RPC of their own."""
+    given, text = path.with_name("given.file"), path.read_text()
+    path.unlink()
+    given.write_text(text.replace(rpc_url, "http://127.0.0.1:1"))
+    assert refused("network", "add", str(given)) == 3
+    own = ("network", "add", str(given), "--rpc-url", rpc_url)
+    assert call(*own, "--check-only")["path"] is None and not path.exists()
+    found = call(*own)
+    assert found["path"] == str(path) and Network.load(path).rpc_url == rpc_url
+    assert {each["role"]: each["holder"] for each in found["roles"]}["poster"] == poster
+    assert refused(*own) == 2, "it is known already"
+    given.write_text(text.replace(Network.load(path).registry, Network.load(path).token))
+    assert refused(*own, "--replace") == 2
+    assert path.read_text() == text
 
 
 def test_the_chain_dies_with_its_command(home: Path) -> None:
@@ -153,34 +179,6 @@ def test_a_damaged_state(home: Path) -> None:
     )
     assert done.returncode == 2
     assert "is damaged; move it away" in done.stderr
-
-
-def test_a_network_is_added_once_it_has_been_looked_at(home: Path) -> None:
-    """Somebody's file, in the hands of somebody else, with an RPC of their own."""
-    with Anvil.start(find_anvil(ROOT), arguments=["--accounts", "0"]) as chain:
-        made = call("network", "init", "shared", "--rpc-url", chain.url)
-        given = home / "given.toml"
-        Path(made["path"]).rename(given)
-        text = given.read_text()
-        given.write_text(text.replace(chain.url, "http://127.0.0.1:1"))
-        assert refused("network", "add", str(given)) == 3
-        own = ("network", "add", str(given), "--rpc-url", chain.url)
-        assert call(*own, "--check-only")["path"] is None and not Path(made["path"]).exists()
-        found = call(*own)
-        assert found["path"] == made["path"] and Network.load(Path(found["path"])).rpc_url == chain.url
-        assert {each["role"]: each["holder"] for each in found["roles"]}["poster"] == made["addresses"]["poster"]
-        assert refused(*own) == 2, "it is known already"
-        assert call(*own, "--replace")["name"] == "shared"
-        given.write_text(text.replace(made["registry"], made["token"]))
-        assert refused(*own, "--replace") == 2
-        assert Network.load(Path(found["path"])).registry == made["registry"]
-
-
-def refused(*arguments: str) -> int:
-    """The exit code of a command that says in one sentence what is wrong."""
-    done = subprocess.run([ANYNODE, *arguments], capture_output=True, text=True, check=False)
-    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("anynode: "), done.stderr
-    return done.returncode
 
 
 def test_init_without_a_chain(home: Path) -> None:

@@ -98,6 +98,8 @@ class SmallNetwork:
         self.processes = Processes(self.home)
         self.rpc_port, self.api_port, self.peer_port = free_port(), free_port(), free_port()
         self.api_url = f"http://127.0.0.1:{self.api_port}"
+        # One client, because each makes a TLS context first; no connection is kept, for the verifier comes and goes.
+        self._http = httpx.Client(timeout=60.0, limits=httpx.Limits(max_keepalive_connections=0))
 
     def __enter__(self) -> SmallNetwork:
         password = self.home / "password"
@@ -121,6 +123,7 @@ class SmallNetwork:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.processes.__exit__(kind, error, trace)
+        self._http.close()
         shutil.rmtree(self.home, ignore_errors=True)
 
     # ------------------------------------------------------------ the commands of those who take part
@@ -217,7 +220,7 @@ class SmallNetwork:
     # ------------------------------------------------------------ watching
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.api_url}{path}", timeout=60.0)
+        answer = self._http.get(f"{self.api_url}{path}")
         assert answer.status_code == httpx.codes.OK, answer.text
         return answer.json()
 

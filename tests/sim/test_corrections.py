@@ -13,7 +13,7 @@ from anynode.rounds.corrections import History, complaint
 from anynode.rounds.course import Finish, Open
 from anynode.rounds.judgements import Correct
 
-SCHEDULES, SCHEDULES_DEEP = 100, 2_000
+SCHEDULES, SCHEDULES_DEEP = 50, 2_000
 LIMIT_S = 3_000.0
 LONG = replace(RULES, rounds=8)
 

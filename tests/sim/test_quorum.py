@@ -12,7 +12,7 @@ from quorum_world import BAD, VICES, QuorumWorld, Weather
 
 from anynode.rounds.course import Begin
 
-SCHEDULES, SCHEDULES_DEEP = 200, 20_000
+SCHEDULES, SCHEDULES_DEEP = 100, 20_000
 LIMIT_S = 4_000.0
 
 
@@ -106,7 +106,7 @@ def test_a_single_verifier_certifies_at_once() -> None:
 def test_what_only_one_knows_to_be_certified_is_not_replaced(deep: bool) -> None:
     """It dies before it tells anybody, and a liar comes on duty that proposes another record: the locks hold."""
     troubled = Weather(loss=0.2, delay_s_max=0.5, crashes=1, mute=0.8, until_s=60.0)
-    for seed in range(200 if deep else 60):
+    for seed in range(200 if deep else 30):
         world = QuorumWorld(seed, ["", "hides", "", ""], troubled, goal=12)
         world.run(300.0)
         check_safety(world)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from small_network import NETWORK, SmallNetwork
+from small_network import NETWORK, SmallNetwork, Wares
 
 from anynode.jobs.job import Job
 from anynode.rounds.certificates import Verifiers
@@ -43,6 +43,11 @@ class ChurnNetwork(SmallNetwork):
 
     job_id: str
     nodes: dict[str, str]
+
+    def __init__(self, wares: Wares) -> None:
+        super().__init__(wares)
+        self._lines: list[bytes] = []
+        self._records: list[SignedRecord] = []
 
     def begin(self) -> None:
         """Two workers in their first rounds."""
@@ -86,9 +91,15 @@ class ChurnNetwork(SmallNetwork):
         return raw[: raw.rfind(b"\n") + 1].splitlines()
 
     def records(self) -> list[SignedRecord]:
-        whole = self.home / "records-read.jsonl"
-        whole.write_bytes(b"".join(line + b"\n" for line in self.lines()))
-        return read_public(whole)
+        """All of them, parsed; those that were there at the last call are not parsed again."""
+        lines = self.lines()
+        if lines[: len(self._lines)] != self._lines:
+            self._lines, self._records = [], []
+        added = self.home / "records-read.jsonl"
+        added.write_bytes(b"".join(line + b"\n" for line in lines[len(self._lines) :]))
+        self._records += read_public(added)
+        self._lines = lines
+        return [*self._records]
 
     def bodies(self, kind: type[B]) -> list[B]:
         return [signed.record.body for signed in self.records() if isinstance(signed.record.body, kind)]

@@ -31,7 +31,7 @@ def test_a_machine_that_computes_another_result_does_no_exact_arithmetic() -> No
         torch.set_flush_denormal(False)
 
 
-@pytest.mark.parametrize("capability", ["default", "avx2"])
+@pytest.mark.parametrize("capability", ["default", pytest.param("avx2", marks=pytest.mark.deep)])
 def test_the_vectors_hold_with_other_instructions(capability: str) -> None:
     if capability not in _capabilities():
         capability = "default"  # a processor without AVX2 can only be told to use its plain instructions

@@ -384,7 +384,7 @@ def all_places(template: str) -> list[tuple[Any, ...]]:
     return places(good(template))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(template=st.sampled_from(["mlp", "convnet", "gpt"]), data=st.data())
 def test_any_mutation_is_refused_in_a_sentence_or_runs(template: str, data: st.DataObject) -> None:
     graph = copy.deepcopy(good(template))

@@ -165,7 +165,7 @@ class LedgerLife(RuleBasedStateMachine):
 
 
 TestLedgerLife = LedgerLife.TestCase
-TestLedgerLife.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, derandomize=True)
+TestLedgerLife.settings = settings(max_examples=15, stateful_step_count=25, deadline=None, derandomize=True)
 
 
 @pytest.mark.deep

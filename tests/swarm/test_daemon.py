@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from swarm_peers import ProcessWatch, StartPeer, daemon_pid
 
-from anynode.swarm.daemon import Daemon, why_it_ended
+from anynode.swarm.daemon import Daemon, DaemonEndedError, why_it_ended
 from anynode.swarm.identity import ensure_identity, peer_id_of
+from anynode.swarm.peer import Peer
 from anynode.swarm.processes import ProcessRecord, started
 from anynode.swarm.settings import DaemonSettings, daemon_arguments
 from anynode_contracts.errors import UserError
@@ -55,6 +56,21 @@ async def test_a_killed_parent_takes_its_daemon_along_and_starts_again_at_once(t
         assert not folder.exists()
     finally:
         await again.close()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), ExceptionGroup("tasks", [BrokenPipeError()])])
+async def test_a_connection_that_breaks_with_the_daemon_is_told_as_its_end(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(DaemonEndedError, match="this node's libp2p daemon has ended"):
+        async with await Peer.start(tmp_path / "key", state_dir=tmp_path, network="test"):
+            os.kill(daemon_pid(tmp_path), signal.SIGKILL)
+            raise error
+
+
+async def test_any_other_error_is_told_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="of its own"):
+        async with await Peer.start(tmp_path / "key", state_dir=tmp_path, network="test"):
+            os.kill(daemon_pid(tmp_path), signal.SIGKILL)
+            raise ValueError("of its own")
 
 
 async def test_ctrl_c_ends_the_daemon_and_clears_up(tmp_path: Path) -> None:

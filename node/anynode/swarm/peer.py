@@ -9,12 +9,15 @@ Usage::
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 from anynode.rounds.messages import PROTOCOL
@@ -41,6 +44,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 60.0
 ANSWER_BYTES_MAX = 1 << 20
+ENDING_S = 2.0
 DEFAULT_RATE = Rate()
 
 
@@ -129,8 +133,14 @@ class Peer:
     async def __aenter__(self) -> Peer:
         return self
 
-    async def __aexit__(self, *_exception: object) -> None:
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Close. An error that the end of our daemon has caused becomes ``DaemonEndedError``."""
+        ended = _is_broken_connection(error) and await self._ends()
         await self.close()
+        if ended:
+            raise DaemonEndedError(self._last_words) from error
 
     async def close(self) -> None:
         """Leave the swarm and end the daemon. Safe to call twice."""
@@ -146,7 +156,18 @@ class Peer:
     async def wait_ended(self) -> str:
         """Wait until the libp2p daemon ends (it should not, before :meth:`close`) and return its last words."""
         await self._daemon.ended.wait()
+        return self._last_words
+
+    @property
+    def _last_words(self) -> str:
         return self._daemon.last_words[-1] if self._daemon.last_words else ""
+
+    async def _ends(self) -> bool:
+        """Whether the daemon has ended; its sockets may tell a moment before its process does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDING_S):
+                await self._daemon.ended.wait()
+        return self._daemon.ended.is_set()
 
     async def watch(self) -> NoReturn:
         """Raise ``DaemonEndedError`` when the daemon ends although this peer was not closed: nothing works then."""
@@ -271,6 +292,13 @@ class Peer:
 
     async def _say_hello(self, peer_id: str, request: bytes) -> bytes:
         return self._hello.to_bytes()
+
+
+def _is_broken_connection(error: BaseException | None) -> bool:
+    """Whether nothing but connections broke, in one task or several."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_broken_connection(inner) for inner in error.exceptions)
+    return isinstance(error, (ConnectionError, EOFError))
 
 
 @contextmanager

@@ -99,7 +99,8 @@ class RecordTable:
         return tuple(sorted(records, key=lambda record: record.signer))
 
     async def close(self) -> None:
-        with contextlib.suppress(TimeoutError):  # a daemon that has died never answers hivemind's farewell
+        # A daemon that has died never answers hivemind's farewell, or breaks the connection.
+        with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._node.shutdown()
         await _leave(self._p2p)

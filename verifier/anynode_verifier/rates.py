@@ -120,7 +120,8 @@ def check_rates(records: Iterable[Record], job: Job, held_back_limit_wei: int) -
             evidence |= {item.node: item.evidence for item in record.body.judged if item.accepted and item.audited}
         judged = collector.add(record)
         if judged is not None:
-            places |= {node: len(places) + place for place, node in enumerate(judged.paid_nodes) if node not in places}
+            for node in judged.paid_nodes:
+                places.setdefault(node, len(places))
             names = {place: node for node, place in places.items()}
             for credit in round_credits(job, judged, places, VERIFIER_INDEX):
                 if credit.node_index in names:

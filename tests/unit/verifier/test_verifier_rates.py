@@ -140,6 +140,25 @@ def tolerant(body: Verdict) -> Verdict:
     return replace(body, judged=tuple(replace(item, evidence="tolerant", residuals=(0, 0)) for item in body.judged))
 
 
+def test_who_comes_and_goes_is_told_apart(grown: SignedWorld) -> None:
+    """Nodes are paid in rounds of their own before all are paid in one: each has its own earnings."""
+    last = [record.body for record in grown.records if isinstance(record.body, Verdict)][-1]
+    a, b, c = [item.node for item in last.judged if item.accepted][:3]
+    paid_in = ({a}, {a, b}, {c}, {a, b, c}, {a, b, c})
+    records = [
+        replace(r, body=paying(r.body, paid_in[r.body.round])) if isinstance(r.body, Verdict) else r
+        for r in with_rates(grown.records, 0, EVERY_TIME_PPM)
+    ]
+    assert set(check_rates(records, grown.job, 10**30)) == {EVERY_TIME_PPM}
+
+
+def paying(body: Verdict, nodes: set[str]) -> Verdict:
+    """The same verdict, with the work of all others void."""
+    return replace(
+        body, judged=tuple(item if item.node in nodes else replace(item, outcome="void") for item in body.judged)
+    )
+
+
 def test_the_exposure_of_tolerant_audits_is_what_was_measured() -> None:
     evidence = json.loads((Path(__file__).parents[3] / "docs" / "evidence" / "false-flags.json").read_text())
     power = [part for parts in evidence["keys"]["power"].values() for part in parts.values()]

@@ -1,13 +1,14 @@
 """The whole loop on this machine: a chain, a verifier, four workers of which one cheats, training, pay, audit.
 
-Started by ``scripts/demo [--json] [--text FOLDER] [--out FOLDER]``. It uses the same commands that a person would
-type, each in a process of its own, and exits with 1 if any of its seven claims is not so.
+Started by ``scripts/demo [--json] [--text FOLDER] [--out FOLDER] [--kill-poster N]``. It uses the same commands that a
+person would type, each in a process of its own, and exits with 1 if any of its seven claims is not so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 from claims import Claims
+from deaths import Deaths
 from processes import Processes
 from screen import Screen
 from stages import Stage
@@ -30,16 +32,28 @@ def main() -> int:
         "--text", type=Path, metavar="FOLDER", help="train on this text instead of Python's own sources"
     )
     parser.add_argument("--out", type=Path, default=Path("demo-result"), metavar="FOLDER", help="where the result goes")
+    parser.add_argument(
+        "--kill-poster",
+        type=int,
+        default=0,
+        metavar="N",
+        help="kill the verifier N times at random moments while it settles and posts, and start it again",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="draw the same moments again; default: a new seed")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     screen = Screen(as_json=options.json)
     began = time.monotonic()
     claims = Claims()
+    seed = options.seed if options.seed is not None else secrets.randbits(32)
+    deaths = Deaths(options.kill_poster, seed)
     # Short on purpose: Unix sockets below it may have 107 bytes.
     home = Path(tempfile.mkdtemp(prefix="anynode-demo-"))
     try:
         with Processes(home) as processes:
-            stage = Stage(processes, screen, claims, home, text=options.text, out=options.out)
+            if deaths.outstanding:
+                screen.step(f"the moments of the verifier's deaths are drawn with --seed {seed}")
+            stage = Stage(processes, screen, claims, home, deaths, text=options.text, out=options.out)
             stage.play()
             summary = stage.summary(time.monotonic() - began)
     except KeyboardInterrupt:

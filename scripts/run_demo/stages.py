@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from claims import Claims
+from deaths import Deaths
 from processes import Processes, free_port
 from screen import TOKENS_PER_SAMPLE, Screen
 
@@ -62,9 +63,18 @@ class Stage:
     """Everything of one run. ``play`` does it all; ``summary`` says what came of it."""
 
     def __init__(
-        self, processes: Processes, screen: Screen, claims: Claims, home: Path, *, text: Path | None, out: Path
+        self,
+        processes: Processes,
+        screen: Screen,
+        claims: Claims,
+        home: Path,
+        deaths: Deaths,
+        *,
+        text: Path | None,
+        out: Path,
     ) -> None:
         self._processes, self._screen, self._claims, self._home = processes, screen, claims, home
+        self._deaths = deaths
         self._text = text if text is not None else Path(sysconfig.get_paths()["stdlib"])
         self._is_stdlib = text is None
         self._out = out.resolve()
@@ -75,6 +85,8 @@ class Stage:
         self._audit: dict[str, Any] = {}
         self._balances: dict[str, int] = {}
         self._ledger: dict[str, Any] = {}
+        self._tokens_per_s = 0.0
+        self._log_from = 0
 
     def play(self) -> None:
         """All acts in order. Raises ``UserError`` when one cannot go on."""
@@ -110,7 +122,7 @@ class Stage:
         contracts = ("token", "registry", "escrow", "distributor", "stakes", "verifier_set")
         self._claims.check(1, all(facts[name] for name in contracts), "a contract is missing")
         self._screen.step("starting the verifier; meanwhile exporting a GPT of 1M parameters and packing the text")
-        self._processes.start("verifier", "verifier", "run", "--network", NETWORK, "--audit-floor", "0.25")
+        self._start_verifier()
         factory = "anynode.jobs.templates.gpt:build"
         run("export", factory, "--set", f"batch_size={BATCH_SIZE}", "--out", str(home / "model"))
         suffix = ("--suffix", ".py") if self._is_stdlib else ()
@@ -123,7 +135,7 @@ class Stage:
     # ------------------------------------------------------------ 2: verifier and workers
 
     def _start_swarm(self) -> None:
-        self._wait("the verifier", lambda: "Peers reach it" in self._processes.log("verifier"), "verifier")
+        self._wait("the verifier", self._verifier_is_up, "verifier")
         self._screen.step("submitting the job: its budget goes into escrow")
         submitted = self._processes.run(
             "submit", str(self._home / "job.toml"), "--network", NETWORK, "--wallet", f"{NETWORK}-owner"
@@ -136,6 +148,21 @@ class Stage:
         cheat = str(Path(__file__).with_name("cheat.py"))
         self._processes.start(CHEAT, "--network", NETWORK, "--wallet", CHEAT, program=(cheat,))
         self._wait("four members", lambda: len(self._job()["members"]) == len(HONEST) + 1, "verifier")
+
+    def _start_verifier(self) -> None:
+        self._log_from = len(self._processes.log("verifier"))
+        self._processes.start("verifier", "verifier", "run", "--network", NETWORK, "--audit-floor", "0.25")
+
+    def _verifier_is_up(self) -> bool:
+        return "Peers reach it" in self._processes.log("verifier")[self._log_from :]
+
+    def _kill_poster(self) -> None:
+        """As a power cut would end it; what it had begun it finds on its disk and on the chain when it starts again."""
+        self._screen.step("SIGKILL to the verifier, who settles and posts; starting it again")
+        roots = [f"{batch['number']} {batch['state']}" for batch in self._batches()]
+        self._processes.kill("verifier")
+        self._deaths.note(time.monotonic(), roots)
+        self._start_verifier()
 
     def _join(self, name: str) -> None:
         self._processes.start(name, "join", "--network", NETWORK, "--wallet", name)
@@ -155,14 +182,16 @@ class Stage:
         self._screen.step(f"starting {KILLED} again")
         self._join(KILLED)
         self._wait("all rounds", lambda: self._job()["phase"] == "finished", "verifier")
+        self._tokens_per_s = self._job()["samples_per_s"] * TOKENS_PER_SAMPLE
 
     # ------------------------------------------------------------ 5 and 6: settlement and claims
 
     def _settle_and_claim(self) -> None:
         self._screen.step("settling the ledger and posting the reward root; then closing the job")
+        self._deaths.begin(time.monotonic())
         self._wait("the first root", lambda: "batch 1" in self._verifier_log(), "verifier")
         self._wait("the job's close", lambda: bool(self._ledger_job()["closed"]), "verifier")
-        self._wait("the last root", self._all_claimable, "verifier")
+        self._wait("the last root", lambda: not self._deaths.outstanding and self._all_claimable(), "verifier")
         batches = self._batches()
         self._claims.check(5, len(batches) == 2, f"{len(batches)} roots, not one and the final one after the close")
         self._screen.step("claiming for every honest worker")
@@ -248,7 +277,7 @@ class Stage:
             "rounds": job["round"],
             "loss_first": losses[0],
             "loss_last": losses[-1],
-            "tokens_per_s": round(job["samples_per_s"] * TOKENS_PER_SAMPLE, 1),
+            "tokens_per_s": round(self._tokens_per_s, 1),
             "state_forks": job["state_forks"],
             "rejected": self._rejected(),
             "held_back_wei": {name: str(amount) for name, amount in held.items()},
@@ -261,6 +290,7 @@ class Stage:
             "audit_ok": bool(self._audit.get("audit_ok")),
             "audit": self._audit,
             "claims": {str(number): self._claims.holds(number) for number in range(1, 8)},
+            "poster_deaths": self._deaths.summary(),
             "seconds": round(seconds, 1),
             "result": str(self._out),
         }
@@ -275,11 +305,8 @@ class Stage:
         while True:
             if self._processes.ended(process) is not None:
                 raise UserError(f"{process} has ended while {what} was waited for")
-            if process == "verifier" and "Peers reach it" in self._processes.log("verifier"):
-                self._status = httpx.get(f"{self._api_url}/v1/status", timeout=60.0).json()
-                if self._status["jobs"]:
-                    self._screen.job(self._job())
-            if condition():
+            known = process != "verifier" or self._look_at_verifier()
+            if known and condition():
                 return
             now = json.dumps(self._status, sort_keys=True) + "".join(
                 self._processes.log(name)[-200:] for name in (process, *HONEST)
@@ -289,6 +316,21 @@ class Stage:
             if time.monotonic() - since > STALL_LIMIT_S:
                 raise UserError(f"nothing has changed for {STALL_LIMIT_S:.0f} s while {what} was waited for")
             time.sleep(PAUSE_S)
+
+    def _look_at_verifier(self) -> bool:
+        """Whether its status is known. One that has been started again has the job back after a moment."""
+        if self._deaths.due(time.monotonic()):
+            self._kill_poster()
+        if not self._verifier_is_up():
+            return False
+        status = httpx.get(f"{self._api_url}/v1/status", timeout=60.0).json()
+        if self._budget_wei and not status["ledger"]["jobs"]:
+            return False
+        self._status = status
+        self._deaths.up(time.monotonic())
+        if status["jobs"]:
+            self._screen.job(self._job())
+        return True
 
     def _job(self) -> dict[str, Any]:
         job: dict[str, Any] = self._status["jobs"][0]

@@ -1,9 +1,9 @@
 """Write ``requirements*.lock`` and ``package-lock.json``: one version of every package, the same on every platform.
 
 Python: every extra is resolved together first, so that what one of them demands (libp2p wants protobuf < 7) holds for
-all; then what `node`, `dev` and `postgresql` need is written, and in a lock of its own what `bench` needs on top. torch
-and what it brings along (CUDA) are left out: their builds differ from platform to platform. torch is pinned in
-``pyproject.toml`` and installed as its own step.
+all; then what `node`, `dev` and `postgresql` need is written, and in a lock of its own what `bench` needs on top.
+Slither has a lock and an environment to itself. torch and what it brings along (CUDA) are left out: their builds
+differ from platform to platform. torch is pinned in ``pyproject.toml`` and installed as its own step.
 
 npm: a registry mirror may lack the binaries of other platforms; npm then leaves them out of the lock, and `npm ci`
 refuses that lock. So they are named with their version.
@@ -28,6 +28,8 @@ HEADER = "# Written by scripts/lock from pyproject.toml. torch is a step of its 
 BENCH_HEADER = (
     "# Written by scripts/lock from pyproject.toml: what only the benchmarks need, on top of requirements.lock.\n"
 )
+SLITHER_LOCK = ROOT / "requirements-slither.lock"
+SLITHER_HEADER = "# Written by scripts/lock from pyproject.toml: Slither, for an environment of its own.\n"
 NPM_LOCK = ROOT / "package-lock.json"
 _BUILDS_OF_PLATFORMS = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)")
 
@@ -63,15 +65,23 @@ def lock_python(folder: Path, upgrades: list[str]) -> None:
     # on another platform alone is not enough: such a package stays in both
     common = set(without_hashes(lock).splitlines()) & set(without_hashes(more).splitlines())
     BENCH_LOCK.write_text(BENCH_HEADER + without(more, names("\n".join(common))))
-    for path in (LOCK, BENCH_LOCK):
+    alone = folder / "slither.txt"
+    alone.write_text(without_hashes(SLITHER_LOCK.read_text()) if SLITHER_LOCK.exists() else "")
+    compile_lock(uv, alone, upgrades, "--group", f"{project}:slither", "--generate-hashes")
+    SLITHER_LOCK.write_text(SLITHER_HEADER + alone.read_text())
+    for path in (LOCK, BENCH_LOCK, SLITHER_LOCK):
         print(f"{path.name}: {len(names(path.read_text()))} packages")
 
 
 def resolve(uv: str, wanted: Path, output: Path, extras: Sequence[str], upgrades: Sequence[str], *options: str) -> None:
     """Resolve what ``wanted`` names for every platform into ``output``; the versions already there stay."""
-    command = [uv, "pip", "compile", str(wanted), "--output-file", str(output), *options]
+    compile_lock(uv, output, upgrades, str(wanted), *(f"--extra={extra}" for extra in extras), *options)
+
+
+def compile_lock(uv: str, output: Path, upgrades: Sequence[str], *options: str) -> None:
+    """Run ``uv pip compile`` for every platform; ``options`` name what is wanted."""
+    command = [uv, "pip", "compile", "--output-file", str(output), *options]
     command += ["--universal", "--python-version=3.11", "--no-header", "--no-annotate", "--quiet"]
-    command += [f"--extra={extra}" for extra in extras]
     command += [f"--upgrade-package={name}" for name in upgrades]
     subprocess.run(command, check=True)
 

@@ -80,6 +80,7 @@ def checks(deep: bool) -> list[Check]:
         pytest_check("pytest-unit", [*options, *(f"--ignore={path}" for path in apart)]),
         *(pytest_check(name, [*options, *paths]) for name, paths in COMPUTING.items()),
         Check("solidity", ("env", f"FUZZ={'long' if deep else 'short'}", *npm, "test")),
+        *([Check("slither", ("bash", str(ROOT / "scripts" / "slither")))] if deep else []),
     ]
     waiting = [pytest_check(name, [*options, *paths]) for name, paths in WAITING.items()]
     return [*waiting, *(replace(check, nice=10) for check in computing)]

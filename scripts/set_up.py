@@ -1,9 +1,10 @@
-"""Set up AnyNode beside nothing but Python and git: ``scripts/setup [--force] [--bench]``.
+"""Set up AnyNode beside nothing but Python and git: ``scripts/setup [--force] [--bench] [--slither]``.
 
 Makes ``.venv``, installs the packages of ``requirements.lock`` (every one checked against its hash), the
 platform's build of the torch that ``pyproject.toml`` pins, AnyNode itself, and, with the Node.js that came along,
 ``node_modules`` from ``package-lock.json``; with ``--bench`` also what only the benchmarks need, from
-``requirements-bench.lock``. What is done is recorded in stamps that name what it stands on, so a
+``requirements-bench.lock``, and with ``--slither`` an environment of its own for Slither, in ``build/slither``, from
+``requirements-slither.lock``. What is done is recorded in stamps that name what it stands on, so a
 second run costs a moment and needs no network.
 """
 
@@ -25,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 WORK = ROOT / "build"
+SLITHER = WORK / "slither"
 LOG = WORK / "setup.log"
 STAMPS = VENV / "stamps"
 FREE_BYTES_MIN = 3 * 1024**3
@@ -36,12 +38,12 @@ class SetupError(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    if set(arguments) - {"--force", "--bench"}:
+    if set(arguments) - {"--force", "--bench", "--slither"}:
         print(__doc__)
         return 0 if {"-h", "--help"} & set(arguments) else 2
     try:
         with only_one():
-            set_up(force="--force" in arguments, bench="--bench" in arguments)
+            set_up(force="--force" in arguments, bench="--bench" in arguments, slither="--slither" in arguments)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def set_up(*, force: bool, bench: bool) -> None:
+def set_up(*, force: bool, bench: bool, slither: bool) -> None:
     """Do every step whose stamp is missing or names something else, in order."""
     interpreter = f"{sys.version_info.major}.{sys.version_info.minor} {ROOT}"
     packages = digest(interpreter.encode(), read("requirements.lock"), torch_requirement().encode())
@@ -65,6 +67,9 @@ def set_up(*, force: bool, bench: bool) -> None:
     if bench:
         extra = digest(packages.encode(), read("requirements-bench.lock"))
         steps.append(("bench", extra, "Python packages of the benchmarks", install_bench_packages))
+    if slither:
+        tools = digest(interpreter.encode(), read("requirements-slither.lock"))
+        steps.append(("slither", tools, "Slither", install_slither))
     waiting = [step for step in steps if force or not done(step[0], step[1])]
     if waiting:
         check_machine()
@@ -103,6 +108,11 @@ def install_bench_packages() -> None:
     pip_locked(ROOT / "requirements-bench.lock")
 
 
+def install_slither() -> None:
+    run([sys.executable, "-m", "venv", "--clear", str(SLITHER)], "the environment of Slither could not be made")
+    pip_locked(ROOT / "requirements-slither.lock", SLITHER)
+
+
 def install_modules() -> None:
     """``npm ci`` with the Node.js of the environment; install scripts are not run (none is needed)."""
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
@@ -110,14 +120,14 @@ def install_modules() -> None:
     run([npm, "ci", *options], "npm could not install its packages; check the network and run it again")
 
 
-def pip_locked(lock: Path) -> None:
+def pip_locked(lock: Path, environment: Path = VENV) -> None:
     """Install what ``lock`` names and nothing else, every package checked against its hash."""
-    pip(["install", "--no-deps", "--require-hashes", "--no-build-isolation", "-r", str(lock)])
+    pip(["install", "--no-deps", "--require-hashes", "--no-build-isolation", "-r", str(lock)], environment)
 
 
-def pip(arguments: Sequence[str]) -> None:
+def pip(arguments: Sequence[str], environment: Path = VENV) -> None:
     options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
-    command = [str(VENV / "bin" / "python"), "-m", "pip", *arguments, *options]
+    command = [str(environment / "bin" / "python"), "-m", "pip", *arguments, *options]
     remedy = "check the network and the free disk space, and run it again"
     run(command, f"pip could not install the Python packages; {remedy}")
 
@@ -169,7 +179,8 @@ def digest(*parts: bytes) -> str:
 
 def done(name: str, stamp: str) -> bool:
     """Whether a step was carried out on the same ground and what it made is still there."""
-    path, made = STAMPS / name, ROOT / "node_modules" if name == "node" else VENV / "bin" / "python"
+    made = {"node": ROOT / "node_modules", "slither": SLITHER}.get(name, VENV / "bin" / "python")
+    path = STAMPS / name
     return path.is_file() and path.read_text() == stamp and made.exists()
 
 

@@ -161,6 +161,13 @@ contract MinerRegistryTest is System {
         registry.cancelPayoutChange(1);
     }
 
+    function test_pay_goes_to_nobody_by_no_request() public {
+        register();
+        vm.prank(node);
+        vm.expectRevert(IMinerRegistry.ZeroAddress.selector);
+        registry.requestPayoutChange(1, address(0));
+    }
+
     function test_second_request_starts_the_wait_anew() public {
         register();
         vm.prank(node);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 #: From the last round's end, or the last start, to a death: longer than a root takes from its draw to its transaction.
@@ -52,7 +52,7 @@ class Deaths:
         return self._left > 0
 
     def summary(self) -> list[dict[str, Any]]:
-        return [asdict(death) for death in self.seen]
+        return [{"after_s": death.after_s, "roots": death.roots} for death in self.seen]
 
     def _draw(self, now: float) -> None:
         if self._left > 0:

@@ -15,7 +15,7 @@ ATTACK = Attack(
 
 def test_its_chunks_are_averaged_again(purse: Purse, expect: Expect) -> None:
     """It is out from then on, is paid for no reducing, and loses what was held back."""
-    world = FalselyReduced("adds wrongly", rounds=8, seed=5)
+    world = FalselyReduced("adds wrongly", rounds=16, seed=5)
     world.run_to_its_end()
     assert all(item.accepted for body in world.verdicts for item in body.judged if item.node != world.traitor)
     paid_wei, slashed_wei = purse.of(world)

@@ -18,14 +18,15 @@ SAMPLES_PERCENT, REDUCING_PERCENT = 90, 5
 """The parts of a job's price that samples and reducing get."""
 FLOOR_PPM = 20_000
 """No reducer's chunks are averaged again less often than this."""
-WHOLE_MEMBERS_MAX, WHOLE_CHUNKS_MAX = 8, 256
-"""In a swarm so small every chunk is averaged again, unless a round has more chunks than this."""
+SMALL_FLOOR_PPM, SMALL_MEMBERS_MAX, SMALL_CHUNKS_MAX = 250_000, 8, 256
+"""The floor in a swarm of so few members, where each reduces much of the model, unless a round has more chunks. There a
+reducer's chunks are not looked at less often than its work either.
+"""
 
 
 def chunk_rates_ppm(opened: Open, seal: Seal, result: Result) -> dict[int, int]:
     """By chunk, the probability in parts per million with which it is averaged again."""
-    if len(opened.members) <= WHOLE_MEMBERS_MAX and len(result.chunks) <= WHOLE_CHUNKS_MAX:
-        return {entry.chunk: EVERY_TIME_PPM for entry in result.chunks}
+    is_small = len(opened.members) <= SMALL_MEMBERS_MAX and len(result.chunks) <= SMALL_CHUNKS_MAX
     sealed = zip(seal.commitments, seal.rates_ppm, strict=True)
     work = {item.slot: (item.samples, rate_ppm) for item, rate_ppm in sealed}
     samples = sum(count for count, _ in work.values())
@@ -35,17 +36,18 @@ def chunk_rates_ppm(opened: Open, seal: Seal, result: Result) -> dict[int, int]:
             work[slot][1],
             REDUCING_PERCENT * samples * chunks,
             SAMPLES_PERCENT * work[slot][0] * len(result.chunks),
+            max(SMALL_FLOOR_PPM, work[slot][1]) if is_small else FLOOR_PPM,
         )
         for slot, chunks in reduced.items()
     }
     return {entry.chunk: rates[entry.reducer] for entry in result.chunks}
 
 
-def reducer_rate_ppm(work_ppm: int, reducing_pay: int, work_pay: int) -> int:
+def reducer_rate_ppm(work_ppm: int, reducing_pay: int, work_pay: int, floor_ppm: int = FLOOR_PPM) -> int:
     """The rate for the chunks of one reducer, whose work has the rate ``work_ppm``; both pays in the same unit."""
     asked = reducing_pay * work_ppm
     rest = work_pay * (EVERY_TIME_PPM - work_ppm)
-    return max(FLOOR_PPM, -(-EVERY_TIME_PPM * asked // (rest + asked))) if rest + asked else EVERY_TIME_PPM
+    return max(floor_ppm, -(-EVERY_TIME_PPM * asked // (rest + asked))) if rest + asked else EVERY_TIME_PPM
 
 
 def rejected_reducers(verdict: Verdict) -> dict[str, str]:

@@ -15,8 +15,9 @@ from anynode.rounds.events import AveragedAgain, Drawn
 from anynode.rounds.judgements import ReductionJudged, Verdict
 from anynode.rounds.reductions import (
     FLOOR_PPM,
-    WHOLE_CHUNKS_MAX,
-    WHOLE_MEMBERS_MAX,
+    SMALL_CHUNKS_MAX,
+    SMALL_FLOOR_PPM,
+    SMALL_MEMBERS_MAX,
     chunk_rates_ppm,
     faults_of,
     reducer_rate_ppm,
@@ -50,20 +51,23 @@ def whole_round() -> tuple[Centre, Open, Seal, Result]:
     return centre, centre.newest(Open), centre.newest(Seal), centre.newest(Result)
 
 
-def test_a_small_swarm_has_every_chunk_averaged_again() -> None:
+def test_a_small_swarm_has_at_least_a_quarter_averaged_again() -> None:
+    """And all of it where its reducers are newcomers, and no less of it than of their work."""
     _, opened, seal, result = whole_round()
     assert set(chunk_rates_ppm(opened, seal, result).values()) == {EVERY_TIME}
     proven = replace(seal, rates_ppm=(FLOOR_PPM,) * 3)
-    assert set(chunk_rates_ppm(opened, proven, result).values()) == {EVERY_TIME}
-    large = replace(opened, members=opened.members * WHOLE_MEMBERS_MAX)
+    assert set(chunk_rates_ppm(opened, proven, result).values()) == {SMALL_FLOOR_PPM}
+    known = replace(seal, rates_ppm=(500_000,) * 3)
+    assert set(chunk_rates_ppm(opened, known, result).values()) == {500_000}
+    large = replace(opened, members=opened.members * SMALL_MEMBERS_MAX)
     assert set(chunk_rates_ppm(large, proven, result).values()) == {FLOOR_PPM}
-    much = replace(result, chunks=result.chunks * WHOLE_CHUNKS_MAX)
+    much = replace(result, chunks=result.chunks * SMALL_CHUNKS_MAX)
     assert set(chunk_rates_ppm(opened, proven, much).values()) == {FLOOR_PPM}
 
 
 def test_who_reduces_much_for_little_work_is_looked_at_more_often() -> None:
     _, opened, seal, result = whole_round()
-    large = replace(opened, members=opened.members * WHOLE_MEMBERS_MAX)
+    large = replace(opened, members=opened.members * SMALL_MEMBERS_MAX)
     usual = replace(seal, rates_ppm=(100_000,) * 3)
     alone = replace(result, chunks=tuple(replace(entry, reducer=0) for entry in result.chunks))
     idle = (replace(seal.commitments[0], samples=1), *seal.commitments[1:])

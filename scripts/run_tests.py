@@ -80,10 +80,18 @@ def checks(deep: bool) -> list[Check]:
         pytest_check("pytest-unit", [*options, *(f"--ignore={path}" for path in apart)]),
         *(pytest_check(name, [*options, *paths]) for name, paths in COMPUTING.items()),
         Check("solidity", ("env", f"FUZZ={'long' if deep else 'short'}", *npm, "test")),
-        *([Check("slither", ("bash", str(ROOT / "scripts" / "slither")))] if deep else []),
+        *(looks_at_contracts() if deep else []),
     ]
     waiting = [pytest_check(name, [*options, *paths]) for name, paths in WAITING.items()]
     return [*waiting, *(replace(check, nice=10) for check in computing)]
+
+
+def looks_at_contracts() -> list[Check]:
+    """What takes an environment of its own, or all of Hardhat's tests once more."""
+    return [
+        Check("slither", ("bash", str(ROOT / "scripts" / "slither"))),
+        Check("coverage", (str(BIN / "python"), str(ROOT / "scripts" / "check_coverage.py"))),
+    ]
 
 
 def scripts(pattern: str) -> list[str]:

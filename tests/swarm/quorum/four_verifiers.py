@@ -46,17 +46,18 @@ class FourVerifiers(SmallNetwork):
         self.peer_port = free_in_a_row(4)
         self.api_ports = {1: self.api_port} | {number: free_port() for number in (2, 3, 4)}
 
-    def take_in_job(self) -> str:
+    def take_in_job(self, **settings: int) -> str:
         """Its id. No verifier runs yet when it is decided who is on duty for it first."""
         self.start_verifier()
-        job_id = str(self.submit(self.job_file("job", rounds=ROUNDS, workers=len(WORKERS), exchange_s=20))["job_id"])
+        usual = {"rounds": ROUNDS, "workers": len(WORKERS), "exchange_s": 20}
+        job_id = str(self.submit(self.job_file("job", **(usual | settings)))["job_id"])
         self.stop_verifier()
         self._arrange(job_id)
         return job_id
 
-    def start_other(self, number: int, liar: Path | None = None) -> None:
-        """Start the second verifier or a later one; ``liar`` is the program that stands in for an honest one."""
-        program = (*ANYNODE, "verifier") if liar is None else (str(liar),)
+    def start_other(self, number: int, *program: str) -> None:
+        """Start the second verifier or a later one; ``program`` stands in for an honest one."""
+        program = program or (*ANYNODE, "verifier")
         options = (*VERIFIER_RUN[1:], "--number", str(number))
         api_url = f"http://127.0.0.1:{self.api_ports[number]}"
         self.start_program(f"verifier-{number}", VERIFIER_READY, program, *options, "--api-url", api_url)

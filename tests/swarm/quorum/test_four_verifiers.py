@@ -21,7 +21,7 @@ from anynode_contracts.stakes import StakesClient, VerifierSetClient, VerifierSt
 from anynode_verifier.blocks import SHARED_DELAY_BLOCKS
 from anynode_verifier.lineage import follow
 
-LIAR = Path(__file__).parent / "programs" / "lying_verifier.py"
+LIAR = str(Path(__file__).parent / "programs" / "lying_verifier.py")
 
 
 @pytest.mark.deep

@@ -16,7 +16,7 @@ from anynode_contracts.signing import SigningDomain
 from anynode_contracts.stakes import StakesClient, VerifierSetClient, VerifierStanding
 from anynode_verifier.blocks import SHARED_DELAY_BLOCKS
 
-HIDING = Path(__file__).parent / "programs" / "hiding_verifier.py"
+HIDING = str(Path(__file__).parent / "programs" / "hiding_verifier.py")
 
 
 @pytest.mark.deep

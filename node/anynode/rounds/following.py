@@ -65,6 +65,8 @@ def take_in(state: State, message: MemberMessage, now: float) -> Step:
         case WorkDone() if state.open and message.round == state.open.round and state.slot is not None:
             return replace(state, work=message), []
         case Reduced() if state.open and message.round == state.open.round:
+            if state.fixed.get(message.chunk) != message.senders:
+                return state, []  # of an earlier attempt: the chunk was taken from this reducer and given back
             return replace(state, reduced={**state.reduced, message.chunk: message}), []
         case Applied():
             # No longer under way: a member that falls behind later must be free to fetch a whole state.

@@ -79,6 +79,8 @@ def test_a_reducer_tells_of_averages_while_others_are_still_to_come(reducing: tu
     more = replace(assign, attempt=1, reducers=tuple(Reducer(chunk, 0, 1) for chunk in range(4)))
     begin, opened = BODIES[:2]
     alice.records(chain_of(begin, opened, alice.state.seal or SEAL, assign, more)[-1])
+    for slot in (0, 1):
+        alice.feed(replace(delivery(slot), attempt=1, chunks=(0, 1, 2, 3), payloads=("7" * 64,) * 4))
 
     def reduced(chunk: int) -> list[tuple[int, ...]]:
         alice.feed(Reduced(0, chunk, (0, 1), "6" * 64))
@@ -90,6 +92,27 @@ def test_a_reducer_tells_of_averages_while_others_are_still_to_come(reducing: tu
     assert reduced(1) == [(0, 1)]
     assert not reduced(2)
     assert reduced(3) == [(2, 3)], "all are averaged"
+
+
+def test_an_average_of_an_attempt_before_the_chunk_was_taken_and_given_back_counts_no_more(
+    reducing: tuple[Member, Assign],
+) -> None:
+    """Its senders were chosen then: whoever has a receipt since would be left out, and the reducer blamed for it."""
+    alice, assign = reducing
+    alice.feed(delivery(0))
+    alice.after(5.0)
+    assert [effect.senders for effect in alice.pick(Reduce)] == [(0,)], "without the other, who is late"
+    for attempt, reducer in ((1, 1), (2, 0)):
+        others = (Reducer(0, reducer, 1 - reducer), Reducer(1, 1, 0))
+        alice.records(
+            Record(JOB, 3 + attempt, alice.state.head, replace(assign, attempt=attempt, reducers=others)),
+        )
+    alice.feed(replace(delivery(1), attempt=2))
+    assert [(effect.delivery.slot, effect.late) for effect in alice.pick(Acknowledge)] == [(1, ())]
+    alice.feed(Reduced(0, 0, (0,), "6" * 64))
+    assert not alice.sent(ChunkDone)
+    alice.feed(Reduced(0, 0, (0, 1), "5" * 64))
+    assert [done.averages for done in alice.sent(ChunkDone)] == [(Average(0, (0, 1), "5" * 64),)]
 
 
 def test_a_dead_sender_holds_up_half_of_the_exchange(reducing: tuple[Member, Assign]) -> None:

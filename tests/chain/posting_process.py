@@ -41,7 +41,9 @@ ADVANCES_MAX = 500
 
 @dataclass(frozen=True)
 class Order:
-    """What a life is to do. ``die_at`` = name and occurrence of a point; ``points`` = a file for the names of all."""
+    """What a life is to do. ``die_at`` = name and occurrence of a point; ``kill_after_s`` = seconds until it is killed,
+    wherever it is; ``points`` = a file for the names of all.
+    """
 
     url: str
     network: str
@@ -51,6 +53,7 @@ class Order:
     amounts: dict[str, int]
     now_s: int
     die_at: tuple[str, int] | None = None
+    kill_after_s: float | None = None
     points: str = ""
 
 
@@ -75,12 +78,9 @@ class Poster:
             process.wait()
             poster._said.close()
 
-    def live(self, order: Order, *, kill_after_s: float | None = None) -> int:
+    def live(self, order: Order) -> int:
         """One life: its exit code, or less than 0 for the signal that ended it."""
         print(json.dumps(asdict(order)), file=self._orders, flush=True)
-        process_id = int(self._said.readline())
-        if kill_after_s is not None and not select.select([self._said], [], [], kill_after_s)[0]:
-            os.kill(process_id, signal.SIGKILL)
         return int(self._said.readline())
 
 
@@ -154,15 +154,27 @@ def live(order: dict[str, Any]) -> None:
 
 
 def serve() -> None:
-    """Fork a life for every order on standard input; say its process id, and how it ended."""
+    """Fork a life for every order on standard input, and say how it ended."""
     for line in sys.stdin:
+        order = json.loads(line)
         process_id = os.fork()
         if process_id == 0:
-            live(json.loads(line))
+            live(order)
             os._exit(0)
-        print(process_id, flush=True)
+        if order["kill_after_s"] is not None:
+            kill_after(process_id, order["kill_after_s"])
         _, status = os.waitpid(process_id, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def kill_after(process_id: int, seconds: float) -> None:
+    """Kill a child that has not ended by then. It has not been waited for, so its id is nobody else's."""
+    ended = os.pidfd_open(process_id)
+    try:
+        if not select.select([ended], [], [], seconds)[0]:
+            os.kill(process_id, signal.SIGKILL)
+    finally:
+        os.close(ended)
 
 
 if __name__ == "__main__":

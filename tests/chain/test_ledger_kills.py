@@ -83,7 +83,7 @@ class Stories:
         order = self.order(url)
         for death in deaths:
             if isinstance(death, float):
-                code = self.poster.live(order, kill_after_s=death)
+                code = self.poster.live(replace(order, kill_after_s=death))
             else:
                 code = self.poster.live(replace(order, die_at=death))
                 self.killed_at[death[0]] += code != 0

@@ -161,8 +161,9 @@ def serve() -> None:
         if process_id == 0:
             live(order)
             os._exit(0)
-        if order["kill_after_s"] is not None:
-            kill_after(process_id, order["kill_after_s"])
+        seconds = Order(**order).kill_after_s
+        if seconds is not None:
+            kill_after(process_id, seconds)
         _, status = os.waitpid(process_id, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 

@@ -1,5 +1,6 @@
 // Marks the arms of every `if` of the contracts, so that a coverage of lines becomes one of branches:
-// `node hardhat/branches.mjs FOLDER` rewrites contracts/src below FOLDER and prints, as JSON, the lines of the marks by file.
+// `node hardhat/branches.mjs FOLDER` rewrites contracts/src below FOLDER and prints, as JSON, by file the lines of the
+// marks.
 //
 // An arm gets a line of its own with a call of an empty function; an arm that is not written down, because the `if`
 // has no `else`, gets one too. Where the arms are is read from the compiler's syntax tree.

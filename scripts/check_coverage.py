@@ -27,7 +27,7 @@ Hits = dict[str, dict[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How many lines and arms of a file there are, how many are reached, and where the others begin."""
+    """How many lines and arms of a file there are, and how many of them are reached."""
 
     lines: int
     lines_reached: int

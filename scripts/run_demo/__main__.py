@@ -41,6 +41,8 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="draw the same moments again; default: a new seed")
     options = parser.parse_args()
+    if options.kill_poster < 0:
+        parser.error("--kill-poster takes a number of deaths, 0 or more")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     screen = Screen(as_json=options.json)
     began = time.monotonic()

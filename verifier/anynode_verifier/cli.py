@@ -181,7 +181,7 @@ def status(output: Output, *, network: str, api_url: str | None) -> None:
     from anynode.cli.api import Api
 
     known = load_network(network)
-    facts = Api(known.model_copy(update={"api_url": api_url or known.api_url})).get("/v1/status")
+    facts = Api(known, api_url).get("/v1/status")
     jobs = facts["jobs"]
     rows = []
     for job in jobs:

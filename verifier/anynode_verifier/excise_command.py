@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from anynode.cli.api import Api
+from anynode.cli.network import role_name
 from anynode.cli.options import load_network, network_option, password, password_option, places
 from anynode.cli.output import Output, reports
 from anynode.wallet import keystore
@@ -25,6 +26,16 @@ PAUSE_S = 1.0
 @password_option
 @click.option("--round", "rounds", type=click.IntRange(min=0), multiple=True, required=True, help="The round, …")
 @click.option("--slot", "slots", type=click.IntRange(min=0), multiple=True, required=True, help="… and its slot.")
+@click.option(
+    "--number",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Which of the network's verifiers asks; its wallet signs.",
+)
+@click.option(
+    "--api-url", metavar="URL", help="The verifier on duty for JOB is asked. Default: the one in the network file."
+)
 @reports
 def excise(
     output: Output,
@@ -34,21 +45,25 @@ def excise(
     password_file: Path | None,
     rounds: tuple[int, ...],
     slots: tuple[int, ...],
+    number: int,
+    api_url: str | None,
 ) -> None:
     """Take the work of a slot out of the model of JOB, and exclude its node.
 
     JOB is the job's id or its first digits. The work must have been rejected, or it is replayed now and must differ.
     The verifier then averages the round again without it, takes the outer steps since then once more, and lets the job
     go on from there. It reaches back 32 rounds. Give --round and --slot several times to take out several at once.
+    Where a network has several verifiers, a quorum of them repeats all of this before it is recorded.
 
     \b
-    Example:
+    Examples:
       anynode verifier excise 3fa9 --round 17 --slot 2 --network development
+      anynode verifier excise 3fa9 --round 17 --slot 2 --number 2 --api-url http://127.0.0.1:8702
     """
     if len(rounds) != len(slots):
         raise UserError("each --round needs its --slot; give both equally often")
     known = load_network(network)
-    path = keystore.wallet_path(places().wallets, f"{known.name}-verifier")
+    path = keystore.wallet_path(places().wallets, f"{known.name}-{role_name('verifier', number)}")
     if not path.exists():
         raise UserError(f"no wallet {path}; only a verifier of network {known.name} can have work taken out")
     account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
@@ -57,7 +72,7 @@ def excise(
     from anynode_contracts.signing import SigningDomain, sign
     from anynode_verifier.excision import ExcisionRequest, excision_statement
 
-    api = Api(known)
+    api = Api(known, api_url)
     job_id = _whole_id(api, job)
     pairs = tuple(sorted(set(zip(rounds, slots, strict=True))))
     domain = SigningDomain(known.chain_id, known.registry)

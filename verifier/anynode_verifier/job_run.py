@@ -294,7 +294,7 @@ class JobRun:
     async def excise(self, data: bytes) -> dict[str, object]:
         """Answer a signed request to take work out of the model; only the verifier on duty can record it."""
         if not self.agreement.on_duty:
-            raise RefusedError(f"verifier {self.agreement.holder} is on duty for this job; ask its API")
+            raise RefusedError(f"verifier {self.agreement.holder} is on duty for this job; name its API with --api-url")
         return await self._excisions.asked(data)
 
     async def _hand_on(self, claim: Claim) -> None:

@@ -16,12 +16,12 @@ _WORDS_MAX = 500
 
 
 class Api:
-    """A verifier's API at ``network.api_url``."""
+    """A verifier's API at ``url``, by default the one that the network's file names."""
 
-    def __init__(self, network: Network) -> None:
-        if not network.api_url:
+    def __init__(self, network: Network, url: str | None = None) -> None:
+        if not (url or network.api_url):
             raise UserError(f"network {network.name} names no API; ask its operator for a newer network file")
-        self.url = network.api_url.rstrip("/")
+        self.url = (url or network.api_url).rstrip("/")
 
     def get(self, path: str) -> Any:
         """The JSON answer to GET. Raises ``UnreachableError`` or ``RefusedError`` with one sentence."""

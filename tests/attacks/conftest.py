@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import shared_modules  # noqa: F401 (finds the modules imported next)
 from attack import Attack, Expect, Finding
-from cheats import CHEATS
+from cheats import CHEATS, TURN, TURNED
 from court import Court
 from purse import Purse
 from small_network import Wares
@@ -51,8 +51,14 @@ def purse(tmp_path_factory: pytest.TempPathFactory) -> Purse:
 
 @pytest.fixture(scope="session")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Swarm:
-    """A swarm, at its end, in which all but two have cheated."""
-    return Swarm.run(Wares(tmp_path_factory.mktemp("wares")), CHEATS)
+    """A swarm, at its end, in which all but two have cheated from their first round on."""
+    return Swarm.run(Wares(tmp_path_factory.mktemp("wares")), CHEATS, rounds=2)
+
+
+@pytest.fixture(scope="session")
+def turned_swarm(tmp_path_factory: pytest.TempPathFactory) -> Swarm:
+    """A swarm, at its end, in which all but two were honest until they were proven, and then cheated."""
+    return Swarm.run(Wares(tmp_path_factory.mktemp("turned-wares")), TURNED, rounds=TURN + 2)
 
 
 class Reporter:

@@ -25,7 +25,6 @@ from anynode_verifier.credits import JudgedRound, judged_rounds
 
 CHEATING_WORKER = str(Path(__file__).with_name("programs") / "cheating_worker.py")
 HONEST = ("honest-1", "honest-2")
-ROUNDS = 2
 STEPS, SEGMENT_STEPS = 8, 3
 SCRYPT_N = 1 << 10
 BUDGET = "1000"
@@ -46,7 +45,7 @@ class Crowded(SmallNetwork):
 @dataclass(frozen=True)
 class Cheat:
     """One member of a swarm, under the name by which its attack's test asks for it. ``work`` is what it does instead of
-    honest work, as `programs/cheating_worker.py` takes it.
+    honest work, and from which round on, as `programs/cheating_worker.py` takes it.
     """
 
     name: str
@@ -66,7 +65,7 @@ class Swarm:
     slashed_wei: Mapping[str, int]
 
     @classmethod
-    def run(cls, wares: Wares, cheats: Sequence[Cheat]) -> Swarm:
+    def run(cls, wares: Wares, cheats: Sequence[Cheat], *, rounds: int) -> Swarm:
         """Every commitment is audited. Afterwards anybody's audit of the public records holds."""
         with Crowded(wares) as network:
             names = (*HONEST, *(cheat.name for cheat in cheats))
@@ -75,7 +74,7 @@ class Swarm:
             network.start_program("verifier", VERIFIER_READY, ANYNODE, *run)
             job = network.job_file(
                 "attacked",
-                rounds=ROUNDS,
+                rounds=rounds,
                 inner_steps=STEPS,
                 newcomer_steps=STEPS,
                 segment_steps=SEGMENT_STEPS,
@@ -89,7 +88,7 @@ class Swarm:
             for cheat in cheats:
                 program = (CHEATING_WORKER, cheat.work)
                 network.processes.start(cheat.name, "--network", NETWORK, "--wallet", cheat.name, program=program)
-            network.until("all members", lambda: len(network.job()["members"]) == len(names), "verifier", *HONEST)
+            network.until("all members", lambda: len(network.job()["members"]) == len(names), "verifier", *names)
             network.until("the first round", lambda: network.job()["round"] > 0, "verifier", *HONEST)
             network.until("the last round", lambda: network.job()["phase"] == "finished", "verifier")
             network.until("its payments", lambda: network.status()["ledger"]["jobs"][0]["closed"], "verifier")

@@ -10,6 +10,8 @@ from court import Cheat, Court
 from purse import Purse
 from workshop import Lie, Workshop
 
+from swarm import Swarm
+
 ATTACK = Attack(
     "easier data",
     "A worker trains on one sample over and over, which it has in its cache, and claims those that it was dealt.",
@@ -33,3 +35,9 @@ def test_it_is_caught(court: Court, purse: Purse, expect: Expect, attempt: Cheat
     found, _, verdict = court.judged(attempt, purse)
     assert verdict.first_differing_segment == 0, verdict.reason
     expect(found)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", ["easier_data", "cheat_openly"])
+def test_it_is_caught_in_a_swarm(turned_swarm: Swarm, expect: Expect, name: str) -> None:
+    expect(turned_swarm.false_work(name))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from attack import Attack, Expect
 from court import Court
 from purse import Purse
 from workshop import Lie, Workshop
+
+from swarm import Swarm
 
 ATTACK = Attack(
     "forged class",
@@ -28,3 +31,8 @@ def cheat(shop: Workshop) -> Lie:
 def test_it_is_caught(court: Court, purse: Purse, expect: Expect) -> None:
     found, _, _ = court.judged(cheat, purse)
     expect(found)
+
+
+@pytest.mark.deep
+def test_it_is_caught_in_a_swarm(turned_swarm: Swarm, expect: Expect) -> None:
+    expect(turned_swarm.false_work("forged_class"))

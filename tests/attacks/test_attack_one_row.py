@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from attack import Attack, Expect
 from court import Court
 from purse import Purse
 from torch import Tensor
 from workshop import Lie, Workshop
+
+from swarm import Swarm
 
 EMBEDDING = "embedding.weight"
 
@@ -36,3 +39,8 @@ def test_it_is_caught(court: Court, purse: Purse, expect: Expect) -> None:
     found, _, verdict = court.judged(cheat, purse)
     assert "the update sent is another" in verdict.reason, verdict.reason
     expect(found)
+
+
+@pytest.mark.deep
+def test_it_is_caught_in_a_swarm(turned_swarm: Swarm, expect: Expect) -> None:
+    expect(turned_swarm.false_work("one_row"))

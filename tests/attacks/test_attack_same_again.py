@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from attack import Attack, Expect
 from court import Court
 from purse import Purse
 from workshop import Lie, Workshop
+
+from swarm import Swarm
 
 ATTACK = Attack(
     "its own previous round again",
@@ -16,7 +21,7 @@ ATTACK = Attack(
 
 def cheat(shop: Workshop) -> Lie:
     spec = shop.spec(round_=1)
-    before = shop.work(shop.spec(round_=0))
+    before = shop.work(replace(shop.spec(round_=0), refresh=spec.refresh))  # with the chunks that this round asks for
     again = shop.with_update(spec, before, lambda _, values: values)
     return Lie(spec, shop.with_true_inputs(spec, again))
 
@@ -25,3 +30,8 @@ def test_it_is_caught(court: Court, purse: Purse, expect: Expect) -> None:
     found, _, verdict = court.judged(cheat, purse)
     assert verdict.first_differing_segment == 0, verdict.reason
     expect(found)
+
+
+@pytest.mark.deep
+def test_it_is_caught_in_a_swarm(turned_swarm: Swarm, expect: Expect) -> None:
+    expect(turned_swarm.false_work("same_again"))

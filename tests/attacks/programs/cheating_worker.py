@@ -1,7 +1,8 @@
 """``anynode join`` with an attack: ``python cheating_worker.py ATTACK [options of anynode join]``.
 
 ATTACK names a function in a file of this folder: ``noise:cheat`` is `cheat` in `test_attack_noise.py`, which says what
-is committed to instead of honest work. It prints each round in which it has cheated.
+is committed to instead of honest work. ``noise:cheat@2``: before round 2 it is honest. It prints each round in which
+it has cheated.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class Cheat(Worker):
     """Everything but the work is in order: form, signatures, timing."""
 
     async def _train(self, spec: WorkSpec, time_limit_s: float) -> None:
+        if spec.round < START:
+            await super()._train(spec, time_limit_s)
+            return
         lie = await asyncio.to_thread(self._lie, spec)
         await asyncio.to_thread(self._openings.traces.keep, spec.round, lie.result.leaves)
         done = lie.result
@@ -69,7 +73,9 @@ class Cheat(Worker):
 
 
 if __name__ == "__main__":
-    file, _, function = sys.argv[1].partition(":")
+    file, _, what = sys.argv[1].partition(":")
+    function, _, start = what.partition("@")
+    START = int(start or 0)
     CHEAT: Callable[[Workshop], Lie] = getattr(importlib.import_module(f"test_attack_{file}"), function)
     setattr(session, "Worker", Cheat)  # noqa: B010 (the product offers no way to put a cheat in)
     sys.exit(run(["join", *sys.argv[2:]]))

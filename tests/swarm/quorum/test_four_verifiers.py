@@ -1,4 +1,6 @@
-"""Four verifiers of which one lies and one is dead: rounds go on, nothing forks, and the proof is kept and shown."""
+"""Four verifiers certify each record together; and where one of them lies and one is dead, rounds go on, nothing forks,
+and the proof is kept and shown.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from anynode.jobs.job import Job
 from anynode.rounds.certificates import Verifiers, check_proof
 from anynode.rounds.chain import verify
 from anynode.rounds.course import Close
+from anynode.rounds.judgements import Verdict
 from anynode.rounds.votes import Equivocation
 from anynode.worker.home import JobHome
 from anynode_contracts.clients import DistributorClient, RegistryClient
@@ -22,6 +25,34 @@ from anynode_verifier.blocks import SHARED_DELAY_BLOCKS
 from anynode_verifier.lineage import follow
 
 LIAR = str(Path(__file__).parent / "programs" / "lying_verifier.py")
+
+
+def test_three_of_four_sign_every_record_and_each_has_the_whole_chain(quorum_wares: Wares) -> None:
+    with FourVerifiers(quorum_wares) as network:
+        known = Network.load(Path(network.facts["path"]))
+        network.start_verifier()
+        for number in (2, 3, 4):
+            network.start_other(number)
+        job_id = network.submit(network.job_file("job", rounds=1))["job_id"]
+        worker = WORKERS[0]
+        node = network.wallet(worker)
+        network.start_worker(worker)
+        names = ("verifier", "verifier-2", "verifier-3", "verifier-4")
+        network.until("its work", lambda: network.status_of(1).get("round", 0) > 0, *names)
+        network.mine(SHARED_DELAY_BLOCKS)
+
+        def has_verdict(number: int) -> bool:
+            bodies = (item.record.body for item in network.records_of(number, job_id))
+            return any(isinstance(body, Verdict) for body in bodies)
+
+        network.until("the verdict", lambda: all(has_verdict(number) for number in (1, 2, 3, 4)), *names)
+        assert network.processes.wait(worker, 60.0) == 0, network.words()
+        chains = [network.records_of(number, job_id) for number in (1, 2, 3, 4)]
+        assert len({tuple(item.record.hash for item in chain) for chain in chains}) == 1
+        verify(chains[0], job_id, SigningDomain(known.chain_id, known.registry), Verifiers.of(known))
+        assert all(len(item.signatures) == 3 for item in chains[0])
+        (verdict,) = [item.record.body for item in chains[0] if isinstance(item.record.body, Verdict)]
+        assert [(item.node, item.outcome) for item in verdict.judged] == [(node, "accepted")]
 
 
 @pytest.mark.deep

@@ -56,7 +56,7 @@ def excise(
     Where a network has several verifiers, a quorum of them repeats all of this before it is recorded.
 
     \b
-    Examples:
+    Example:
       anynode verifier excise 3fa9 --round 17 --slot 2 --network development
       anynode verifier excise 3fa9 --round 17 --slot 2 --number 2 --api-url http://127.0.0.1:8702
     """

@@ -106,6 +106,18 @@ class BlobStore:
         """All bytes of a blob whose chunks are all here."""
         return b"".join(self.get(chunk.hash) for chunk in manifest.chunks)
 
+    def read_into(self, manifest: Manifest, target: memoryview) -> None:
+        """The same, written to ``target`` [bytes]. Raises ``RefusedError`` where they do not just fill it."""
+        at = 0
+        for chunk in manifest.chunks:
+            data = self.get(chunk.hash)
+            if at + len(data) > len(target):
+                raise RefusedError(f"blob {manifest.root[:16]}… has more bytes than its form allows")
+            target[at : at + len(data)] = data
+            at += len(data)
+        if at != len(target):
+            raise RefusedError(f"blob {manifest.root[:16]}… has fewer bytes than its form asks for")
+
     def missing(self, manifest: Manifest) -> tuple[ChunkRef, ...]:
         """The chunks still to fetch: those that are not here, or not in their full size."""
         return tuple(chunk for chunk in manifest.chunks if self._size_bytes(chunk.hash) != chunk.size_bytes)

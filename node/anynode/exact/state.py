@@ -22,6 +22,7 @@ from torch import Tensor
 from anynode.blobs.manifest import CHUNK_BYTES_MAX, ChunkRef, Manifest
 from anynode.blobs.store import BlobStore
 from anynode.exact.arithmetic import filled
+from anynode.exact.finite import all_finite
 from anynode.exact.layout import TensorLayout
 from anynode_contracts.errors import RefusedError, UserError
 
@@ -109,7 +110,7 @@ class State:
         """The state that round 0 opens from: the job's weights, no momentum, no moments."""
         layout = TensorLayout.of(tensors)
         params = layout.flatten(tensors)
-        if not _finite(params):
+        if not all_finite(params):
             raise UserError("the job's weights hold infinities or NaN; export the model again with finite weights")
         return cls(job_id, layout, params, torch.zeros_like(params), torch.empty(0), torch.empty(0))
 
@@ -157,7 +158,7 @@ class State:
                 piece = np.frombuffer(store.get(next(refs).hash), "<f4").astype(np.float32)
                 section[start : start + count] = torch.from_numpy(piece)
         params, momentum, m, v = (*sections, torch.empty(0), torch.empty(0))[:4]
-        if not all(_finite(section) for section in sections) or not bool((v >= filled(0.0, v)).all()):
+        if not all(all_finite(section) for section in sections) or not bool((v >= filled(0.0, v)).all()):
             raise RefusedError(f"state {root[:16]}… holds values that are not finite; ask another peer")
         state = cls(header.job_id, layout, params, momentum, m, v)
         return replace(state, step=header.step, round=header.round, cursor=header.cursor, returned=header.returned)
@@ -171,7 +172,3 @@ def _cuts(values: int) -> Iterator[tuple[int, int]]:
 def _little_endian(section: Tensor) -> Iterator[memoryview]:
     for start, count in _cuts(section.numel()):
         yield section[start : start + count].numpy().astype("<f4", copy=False).data.cast("B")
-
-
-def _finite(values: Tensor) -> bool:
-    return bool(torch.isfinite(values).all())

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from anynode.blobs.manifest import CHUNK_BYTES_MAX, ChunkRef, Manifest, cut
 from anynode.blobs.store import BlobStore
+from anynode.exact.finite import all_finite
 from anynode.exact.state import State
 from anynode.training.fingerprint import state_fingerprint
 from anynode.training.inner import InnerRun, Report, Workload
@@ -59,9 +60,10 @@ def load_vectors(store: BlobStore, root: str, vectors: int, values: int) -> tupl
     """
     manifest = store.manifest(root, KIND)
     check_manifest(manifest, vectors, values)
-    flat = np.frombuffer(store.read(manifest), "<f4").astype(np.float32)
-    found = torch.from_numpy(flat)
-    if not bool(torch.isfinite(found).all()):
+    flat = np.empty(vectors * values, "<f4")
+    store.read_into(manifest, flat.view(np.uint8).data)
+    found = torch.from_numpy(flat.astype(np.float32, copy=False))
+    if not all_finite(found):
         raise RefusedError(f"opened state {root[:16]}… holds values that are not finite")
     return torch.split(found, values)
 

@@ -28,6 +28,9 @@ from anynode.training.trace import trace_root
 from anynode_contracts.canonical import hash_hex
 from anynode_contracts.errors import RefusedError
 
+CACHED_VALUES = 1 << 14
+"""So many are compared at a time: what they are turned into on the way does not leave the processor's cache."""
+
 Load = Callable[[str, int, int], Sequence[Tensor]]
 """Root, number of vectors, values of each -> the vectors of an opened state; ``RefusedError`` if it is none."""
 
@@ -169,10 +172,13 @@ def change_sums(
     layout: TensorLayout, vector: str, before: Tensor, ours: Tensor, theirs: Tensor
 ) -> Iterator[TensorSums]:
     """The change of every tensor of one vector [values], ours and theirs."""
-    our_views, their_views = layout.views(ours.cpu()), layout.views(theirs)
-    for tensor, start in layout.views(before.cpu()).items():
-        began, mine, other = start.double(), our_views[tensor].double(), their_views[tensor].double()
-        sums = [float((change * change).sum()) for change in (mine - began, other - began, other - mine)]
+    views = [layout.views(values.cpu()) for values in (before, ours, theirs)]
+    for tensor in views[0]:
+        sums = [0.0, 0.0, 0.0]
+        for parts in zip(*(torch.split(view[tensor].reshape(-1), CACHED_VALUES) for view in views), strict=True):
+            began, mine, other = (part.double() for part in parts)
+            for place, change in enumerate((mine - began, other - began, other - mine)):
+                sums[place] += float(torch.dot(change, change))
         if not math.isfinite(sum(sums)):
             raise _MismatchError(f"the change of {tensor} is not finite")
         yield TensorSums(vector, tensor, *sums)

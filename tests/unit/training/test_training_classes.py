@@ -157,6 +157,10 @@ async def _check_false_work(opening: Opening) -> None:
 
 async def _check_false_openings(opening: Opening) -> None:
     """What is wrong with an opening alone accuses nobody of false work."""
+    import torch
+
+    from anynode.training.opened import save_vectors
+
     states = opening.opened.states
     swapped = replace(opening.opened, states=(replace(states[0], root=states[1].root), *states[1:]))
     missing = replace(opening.opened, states=states[1:])
@@ -164,10 +168,19 @@ async def _check_false_openings(opening: Opening) -> None:
     manifest = store.manifest(states[0].root, "inner-state")
     short = store.put_manifest(replace(manifest, chunks=manifest.chunks[:1]))
     cut = replace(opening.opened, states=(replace(states[0], root=short), *states[1:]))
+    first, *rest = manifest.chunks
+    small, large = (
+        store.put_manifest(replace(manifest, chunks=(replace(first, hash=store.put(data)), *rest)))
+        for data in (b"little", bytes(1 << 21))
+    )
+    endless = save_vectors(store, (torch.full((int(manifest.meta["values"]),), torch.nan),) * 3)
     for words, opened in {
         "is not the one committed to": swapped,
         "was not opened": missing,
         "is not of 3 vectors": cut,
+        "fewer bytes than": replace(opening.opened, states=(replace(states[0], root=small), *states[1:])),
+        "more bytes than": replace(opening.opened, states=(replace(states[0], root=large), *states[1:])),
+        "not finite": replace(opening.opened, states=(replace(states[0], root=endless), *states[1:])),
     }.items():
         found = await opening.judged(replace(opening.claim, opened=opened))
         assert not found.exact and words in found.fault, found.fault

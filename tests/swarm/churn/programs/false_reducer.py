@@ -25,7 +25,12 @@ class FalseReducer(Worker):
         fewer = tuple(slot for slot in effect.senders if slot not in others[:1])
         reduced = await self._exchange.reduce(replace(effect, senders=fewer))
         print(f"round {effect.open.round}: chunk {effect.chunk} without {others[:1]}")
-        await self._driver().feed(replace(reduced, senders=effect.senders) if VICE == "adds" else reduced)
+        driver = self._driver()
+        if VICE == "adds":
+            reduced = replace(reduced, senders=effect.senders)
+        elif driver.state.fixed.get(effect.chunk) == effect.senders:  # what its own core would see through
+            driver.state = replace(driver.state, fixed={**driver.state.fixed, effect.chunk: fewer})
+        await driver.feed(reduced)
 
 
 if __name__ == "__main__":

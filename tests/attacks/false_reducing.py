@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from signed_world import DOMAIN, SignedWorld, key, make_job
-from world import Role
+from world_cast import Role
 
 from anynode.rounds.course import Open
 from anynode.rounds.judgements import Verdict

@@ -7,7 +7,7 @@ from appealing_world import AppealingWorld
 from attack import Attack, Expect, Finding
 from purse import Purse
 from signed_world import make_job, rules_of
-from world import Role, Weather
+from world_cast import Role, Weather
 
 ATTACK = Attack(
     "appeals to delay",

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from attack import Attack, Expect, Finding
-from world import COORDINATOR, Role, Weather, World, digest
+from world import World
+from world_cast import COORDINATOR, Role, Weather, digest
 
 from anynode.rounds.course import Seal
 from anynode.rounds.events import WorkDone

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from attack import Attack, Expect, Finding
 from signed_world import DOMAIN, SignedWorld, key, make_job
-from world import Role
+from world_cast import Role
 
 from anynode.rounds.audits import Audit
 from anynode.rounds.claims import receipt_of

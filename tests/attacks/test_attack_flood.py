@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attack import Attack, Expect, Finding
-from world import RULES, Role, Weather, World, closes, opens
+from world import RULES, World, closes, opens
+from world_cast import Role, Weather
 
 from anynode.rounds.course import Seal
 from anynode.rounds.newcomers import newcomer_places

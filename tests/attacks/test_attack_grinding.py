@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attack import Attack, Expect, Finding
-from world import JOB, digest
+from world_cast import JOB, digest
 
 from anynode.rounds.deal import deal, work_seed
 from anynode.rounds.newcomers import draw_newcomers

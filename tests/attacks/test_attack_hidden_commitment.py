@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from attack import Attack, Expect, Finding
 from signed_world import DOMAIN, SignedWorld, key, make_job
-from world import COORDINATOR
+from world_cast import COORDINATOR
 
 from anynode.rounds import messages
 from anynode.rounds.certificates import Verifiers, check_proof

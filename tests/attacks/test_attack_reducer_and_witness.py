@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attack import Attack, Expect, Finding
-from world import RULES, Role, Weather, World, results
+from world import RULES, World, results
+from world_cast import Role, Weather
 
 from anynode.rounds import messages
 from anynode.rounds.course import Assign, ChunkResult, Open, Result

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from attack import Attack, Expect, Finding
-from world import RULES, Role, Weather, World, closes
+from world import RULES, World, closes
+from world_cast import Role, Weather
 
 ATTACK = Attack(
     "a reducer gives two results",

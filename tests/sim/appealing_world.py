@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from world import COORDINATOR, Peer, World
+from world import World
+from world_cast import COORDINATOR, Peer
 
 from anynode.rounds import coordinator, effects, events
 from anynode.rounds.appeals import Appeal

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from world import COORDINATOR, RULES, Peer, Role, Weather, World, digest
+from world import RULES, World
+from world_cast import COORDINATOR, Peer, Role, Weather, digest
 
 from anynode.rounds import coordinator, effects, events
 from anynode.rounds.corrections import History, outcome, refusal, run_to, slots_by_round, totals

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 from appealing_world import AppealingWorld
-from world import COORDINATOR, RULES, Role, Weather, opens
+from world import RULES, opens
+from world_cast import COORDINATOR, Role, Weather
 
 from anynode.rounds import coordinator
 from anynode.rounds.appeals import APPEALS_MAX

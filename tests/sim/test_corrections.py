@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from correcting_world import CorrectingWorld, Wish
-from world import RULES, Role, Weather
+from world import RULES
+from world_cast import Role, Weather
 
 from anynode.rounds.corrections import History, complaint
 from anynode.rounds.course import Finish, Open

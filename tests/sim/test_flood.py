@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from test_schedules import LIMIT_S, check
-from world import RULES, Role, Weather, World, closes, opens
+from world import RULES, World, closes, opens
+from world_cast import Role, Weather
 
 from anynode.rounds.course import Open, Seal
 from anynode.rounds.judgements import Verdict

@@ -9,7 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from world import RULES, VICES, Role, Weather, World, closes, opens, results
+from world import RULES, World, closes, opens, results
+from world_cast import VICES, Role, Weather
 
 from anynode.rounds.course import Close, Open, Seal
 from anynode.rounds.judgements import Verdict

@@ -9,10 +9,11 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from blake3 import blake3
+from world_cast import COORDINATOR, JOB, PEER_ID, START_ROOT, Peer, Role, Weather, average, digest
+from world_lies import as_told, rubbish, rubbish_for
 
 from anynode.rounds import coordinator, effects, events, member, messages
 from anynode.rounds.course import Close, Finish, Open, Result
@@ -20,87 +21,8 @@ from anynode.rounds.judgements import Redone, ReductionJudged
 from anynode.rounds.promises import Promises
 from anynode.rounds.records import Record
 
-COORDINATOR = "coordinator"
-JOB = "a" * 64
-PEER_ID = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
-START_ROOT = "0" * 63 + "1"
 STEP_S = (0.2, 0.6)
 """How long an inner step takes a member: drawn once for each."""
-
-VICES = ("omits", "adds wrongly", "doubles", "withholds", "keeps silent", "rubbish", "wrong root", "replays")
-"""What a Byzantine member does beside its work: leaves out senders as a reducer; signs other averages; signs two
-results; hands its chunks to some only; gives no receipts; sends nonsense with huge numbers; reports another state;
-sends old messages again.
-"""
-
-
-@dataclass(frozen=True)
-class Weather:
-    """How bad the network is. Probabilities per message, delays and times in seconds.
-
-    ``blackouts``: times at which everybody's machine goes down at once.
-    """
-
-    loss: float = 0.0
-    duplicate: float = 0.0
-    delay_s_max: float = 0.05
-    failure: float = 0.0
-    crashes: int = 0
-    partitions: int = 0
-    blackouts: int = 0
-    until_s: float = 120.0
-
-
-@dataclass(frozen=True)
-class Role:
-    """What a member is like. ``slow``: how many times longer its steps take. ``unclear``: no audit can decide on its
-    work. ``auditor``: how it does audit tasks, empty if it takes none: "honest"; "copies" what was committed to;
-    "vouches" for cheats only; "accuses"; "silent".
-    """
-
-    cheats: bool = False
-    unclear: bool = False
-    slow: float = 1.0
-    reduces: bool = True
-    comes_at_s: float = 0.0
-    leaves_at_s: float | None = None
-    vice: str = ""
-    auditor: str = ""
-
-    @property
-    def honest(self) -> bool:
-        return not self.cheats and not self.vice
-
-
-def digest(*parts: object) -> str:
-    return blake3(repr(parts).encode()).hexdigest()
-
-
-def average(chunk: int, updates: Sequence[str]) -> str:
-    """The hash of an honest average."""
-    return digest("reduced", chunk, list(updates))
-
-
-@dataclass
-class Peer:
-    """One simulated process: a core, what it has on disk, and whether it runs."""
-
-    name: str
-    state: member.State | coordinator.State
-    role: Role = field(default_factory=Role)
-    up: bool = True
-    left: bool = False
-    life: int = 0
-    group: int = 0
-    step_s: float = 0.5
-    disk: tuple[int, str] = (-1, "")
-    said: list[Any] = field(default_factory=list)
-    promises: dict[int, Promises] = field(default_factory=dict)
-
-    @property
-    def cheats(self) -> bool:
-        return self.role.cheats
-
 
 RULES = coordinator.Rules(
     job=JOB,
@@ -540,32 +462,10 @@ class World:
 
     def _say(self, peer: Peer, message: Any) -> None:
         """Send to the coordinator what the core says, or what a liar makes of it."""
-        vice = peer.role.vice
-        if vice == "omits" and isinstance(message, messages.ChunkDone):
-            message = replace(message, averages=tuple(self._without_one(peer, item) for item in message.averages))
-        if vice == "adds wrongly" and isinstance(message, messages.ChunkDone):
-            averages = tuple(replace(item, result=digest(item.result, "wrong")) for item in message.averages)
-            message = replace(message, averages=averages)
-        if vice == "wrong root" and isinstance(message, messages.StateReport):
-            message = replace(message, state_root=digest("another"))
-        if vice == "replays":
-            peer.said.append(message)
-        self._send(peer.name, COORDINATOR, self.sign(peer.name, message))
-        if vice == "doubles" and isinstance(message, messages.ChunkDone):
-            averages = tuple(replace(item, result=digest(item.result, "other")) for item in message.averages)
-            self._send(peer.name, COORDINATOR, self.sign(peer.name, replace(message, averages=averages)))
-
-    def _without_one(self, peer: Peer, item: messages.Average) -> messages.Average:
-        """The right average of all senders but one."""
-        state = peer.state
-        assert isinstance(state, member.State)
-        senders = tuple(slot for slot in item.senders if slot != self._left_out(state, item.senders))
-        roots = {entry.slot: entry.update_root for entry in state.seal.commitments} if state.seal else {}
-        return replace(item, senders=senders, result=average(item.chunk, [roots[slot] for slot in senders]))
-
-    def _left_out(self, state: member.State, senders: Sequence[int]) -> int:
-        """The first sender that is another than the reducer itself; -1 if there is none."""
-        return next((slot for slot in senders if slot != state.slot), -1)
+        for told in as_told(peer, message):
+            if peer.role.vice == "replays":
+                peer.said.append(told)
+            self._send(peer.name, COORDINATOR, self.sign(peer.name, told))
 
     def _misbehave(self, peer: Peer) -> None:
         state = peer.state
@@ -574,30 +474,10 @@ class World:
         if peer.role.vice == "replays" and peer.said:
             self._send(peer.name, COORDINATOR, self.sign(peer.name, self.random.choice(peer.said)))
         if peer.role.vice == "rubbish" and state.open is not None:
-            for message in self._rubbish(peer, state.open):
+            for message in rubbish(peer.name, state.open, self.random):
                 self._send(peer.name, COORDINATOR, self.sign(peer.name, message))
             other = self.random.choice(state.open.members)
-            chunk = self.random.choice((0, 3, 1 << 20))
-            slot = self.random.choice((0, other.slot, 100_000))
-            header = messages.Delivery(
-                "delivery", peer.name, state.open.round, 1000, slot, other.slot, (chunk,), ("f" * 64,)
-            )
-            self._send(peer.name, other.node, header)
-
-    def _rubbish(self, peer: Peer, opened: Open) -> list[Any]:
-        round_, slot = self.random.choice((opened.round, 2**48)), self.random.choice((0, 1, 100_000))
-        return [
-            messages.Commitment(
-                "commitment", peer.name, round_, slot, 10**6, 2**40, 1, "f" * 64, "e" * 64, "class", "1", 2**62
-            ),
-            messages.ChunkDone(
-                "chunk_done", peer.name, round_, 1000, slot, (messages.Average(1 << 20, (100_000,), "d" * 64),)
-            ),
-            messages.DeliveryReceipt(
-                "delivery_receipt", peer.name, round_, 0, slot, 100_000, (0, 1 << 20), ("c" * 64, "b" * 64), ()
-            ),
-            messages.Sync("sync", peer.name, 2**48, 2**48),
-        ]
+            self._send(peer.name, other.node, rubbish_for(peer.name, state.open, other, self.random))
 
 
 def closes(world: World) -> list[Close]:

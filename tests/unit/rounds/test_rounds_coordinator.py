@@ -8,7 +8,8 @@ import pytest
 from round_centre import ALICE, BOB, RULES, Centre, root_of
 from test_schedules import run_schedule
 from world import RULES as WORLD_RULES
-from world import Role, Weather, World, ends, opens
+from world import World, ends, opens
+from world_cast import Role, Weather
 
 from anynode.rounds import coordinator
 from anynode.rounds.coordinator import Phase, State, absorb, audit_secret, restore

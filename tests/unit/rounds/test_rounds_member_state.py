@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from round_actors import BODIES, NEXT, START, chain_of
 from round_member import ASSIGN, CHAIN, CLOSE, OPEN, RESULT, SEAL, WORK, Member
-from world import JOB as WORLD_JOB
-from world import RULES, START_ROOT, Role, Weather, World
+from world import RULES, World
+from world_cast import JOB as WORLD_JOB
+from world_cast import START_ROOT, Role, Weather
 
 from anynode.rounds import member
 from anynode.rounds.effects import (

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from round_actors import ALICE, BODIES, JOB, SIGNATURE, chain_of, signed_chain
-from world import RULES, Role, Weather, World
+from world import RULES, World
+from world_cast import Role, Weather
 
 from anynode.rounds.course import (
     Assign,

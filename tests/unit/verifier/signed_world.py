@@ -8,7 +8,8 @@ from typing import Any
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from world import COORDINATOR, RULES, Role, Weather, World, digest
+from world import RULES, World
+from world_cast import COORDINATOR, Role, Weather, digest
 
 from anynode.exact.layout import chunk_specs
 from anynode.jobs.job import REQUIRED_FILES, DataRef, FileRef, Job, ModelRef

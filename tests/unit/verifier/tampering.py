@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from signed_world import DOMAIN, SignedWorld, key
-from world import START_ROOT
+from world_cast import START_ROOT
 
 from anynode.rounds.course import Assign, Begin, Close, Finish, Open, Result, Seal
 from anynode.rounds.judgements import Evidence, Outcome, Verdict

@@ -13,7 +13,7 @@ from tampering import (
     rechain,
     with_body,
 )
-from world import START_ROOT, Weather
+from world_cast import START_ROOT, Weather
 
 from anynode.rounds.certificates import Verifiers
 from anynode.rounds.chain import verify

@@ -37,7 +37,7 @@ from tampering import (
     with_body,
     without,
 )
-from world import START_ROOT
+from world_cast import START_ROOT
 
 from anynode.rounds.course import Assign, Begin, Close, Finish, Open, Reason, Reducer, Report, Result, Seal
 from anynode.rounds.judgements import Claimed, Judged, ReductionJudged, Verdict

@@ -19,6 +19,7 @@ from anynode.wallet import keystore
 from anynode_contracts.errors import UserError
 from anynode_verifier.calibrate_command import calibrate
 from anynode_verifier.excise_command import excise
+from anynode_verifier.options import asked_option, number_option
 from anynode_verifier.watch_command import watch
 
 if TYPE_CHECKING:
@@ -77,13 +78,7 @@ verifier.add_command(watch)
     show_default=True,
     help="A member that is silent for so long is no longer waited for.",
 )
-@click.option(
-    "--number",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    help="Which of the network's verifiers this is. The first one settles and posts.",
-)
+@number_option
 @click.option("--api-url", metavar="URL", help="Where this one serves its API. Default: as the network file says.")
 @watch_options
 @reports
@@ -106,8 +101,8 @@ def run(
     """Run the verifier of a network until Ctrl-C. A restart goes on where it stopped.
 
     It uses the wallets NETWORK-verifier (signs records, pays registrations), NETWORK-poster (posts roots) and, if it is
-    there, NETWORK-slasher (proposes slashes). Further verifiers of the network use NETWORK-verifier-2 and so on; they
-    sign and coordinate, and write nothing to the chain but appeals against slashes.
+    there, NETWORK-slasher (proposes slashes). The first verifier settles and posts. Further ones (--number) use
+    NETWORK-verifier-2 and so on; they sign and coordinate, and write nothing to the chain but appeals against slashes.
 
     \b
     Example:
@@ -169,7 +164,7 @@ def run(
 
 @verifier.command()
 @network_option
-@click.option("--api-url", metavar="URL", help="Which verifier is asked. Default: the one in the network file.")
+@asked_option
 @reports
 def status(output: Output, *, network: str, api_url: str | None) -> None:
     """Show who coordinates each job, how many must sign its records, and who is proven to lie.

@@ -16,6 +16,7 @@ from anynode.cli.options import load_network, network_option, password, password
 from anynode.cli.output import Output, reports
 from anynode.wallet import keystore
 from anynode_contracts.errors import RefusedError, UserError
+from anynode_verifier.options import asked_option, number_option
 
 PAUSE_S = 1.0
 
@@ -26,16 +27,8 @@ PAUSE_S = 1.0
 @password_option
 @click.option("--round", "rounds", type=click.IntRange(min=0), multiple=True, required=True, help="The round, …")
 @click.option("--slot", "slots", type=click.IntRange(min=0), multiple=True, required=True, help="… and its slot.")
-@click.option(
-    "--number",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    help="Which of the network's verifiers asks; its wallet signs.",
-)
-@click.option(
-    "--api-url", metavar="URL", help="The verifier on duty for JOB is asked. Default: the one in the network file."
-)
+@number_option
+@asked_option
 @reports
 def excise(
     output: Output,
@@ -53,7 +46,8 @@ def excise(
     JOB is the job's id or its first digits. The work must have been rejected, or it is replayed now and must differ.
     The verifier then averages the round again without it, takes the outer steps since then once more, and lets the job
     go on from there. It reaches back 32 rounds. Give --round and --slot several times to take out several at once.
-    Where a network has several verifiers, a quorum of them repeats all of this before it is recorded.
+    Of several verifiers the one on duty for JOB is asked, with the wallet of any, and a quorum repeats all of this
+    before it is recorded.
 
     \b
     Example:

@@ -13,6 +13,7 @@ from processes import ANYNODE, free_port
 from small_network import NETWORK, VERIFIER_READY, VERIFIER_RUN, SmallNetwork, Wares
 
 from anynode.rounds.chain import read_public
+from anynode.rounds.judgements import Verdict
 from anynode.rounds.records import SignedRecord
 from anynode.worker.home import JobHome
 from anynode_contracts.networks import Network
@@ -71,6 +72,15 @@ class FourVerifiers(SmallNetwork):
         answer = httpx.get(f"http://127.0.0.1:{self.api_ports[number]}/v1/status", timeout=60.0)
         jobs: list[dict[str, Any]] = answer.json()["jobs"]
         return jobs[0] if jobs else {}
+
+    def all_finished(self, *numbers: int) -> bool:
+        """Whether these verifiers know that the job has finished."""
+        return all(self.status_of(number).get("phase") == "finished" for number in numbers)
+
+    def has_verdict(self, number: int, job_id: str, round_: int) -> bool:
+        """Whether verifier ``number`` has the verdict on a round in its records."""
+        bodies = (item.record.body for item in self.records_of(number, job_id))
+        return any(isinstance(body, Verdict) and body.round == round_ for body in bodies)
 
     def said_of_the_accused(self) -> list[str]:
         answer = httpx.get(f"{self.api_url}/v1/status", timeout=60.0)

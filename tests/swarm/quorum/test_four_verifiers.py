@@ -41,11 +41,9 @@ def test_three_of_four_sign_every_record_and_each_has_the_whole_chain(quorum_war
         network.until("its work", lambda: network.status_of(1).get("round", 0) > 0, *names)
         network.mine(SHARED_DELAY_BLOCKS)
 
-        def has_verdict(number: int) -> bool:
-            bodies = (item.record.body for item in network.records_of(number, job_id))
-            return any(isinstance(body, Verdict) for body in bodies)
-
-        network.until("the verdict", lambda: all(has_verdict(number) for number in (1, 2, 3, 4)), *names)
+        network.until(
+            "the verdict", lambda: all(network.has_verdict(number, job_id, 0) for number in (1, 2, 3, 4)), *names
+        )
         assert network.processes.wait(worker, 60.0) == 0, network.words()
         chains = [network.records_of(number, job_id) for number in (1, 2, 3, 4)]
         assert len({tuple(item.record.hash for item in chain) for chain in chains}) == 1
@@ -67,7 +65,7 @@ def test_one_lies_and_one_is_dead(quorum_wares: Wares) -> None:
         network.start_workers()
         network.until(
             "the end of the job",
-            lambda: all(network.status_of(number).get("phase") == "finished" for number in (1, 4)),
+            lambda: network.all_finished(1, 4),
             *("verifier", "verifier-4"),
         )
         network.mine(SHARED_DELAY_BLOCKS)  # the last audit draws wait for a block that is so far ahead

@@ -34,7 +34,7 @@ def test_who_hides_a_receipted_commitment_is_out(quorum_wares: Wares) -> None:
         honest = (1, 3, 4)
         network.until(
             "the end of the job",
-            lambda: all(network.status_of(number).get("phase") == "finished" for number in honest),
+            lambda: network.all_finished(*honest),
             *("verifier", "verifier-3", "verifier-4"),
         )
         network.mine(SHARED_DELAY_BLOCKS)

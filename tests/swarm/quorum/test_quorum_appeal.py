@@ -67,7 +67,7 @@ def test_a_quorum_takes_a_false_rejection_back(quorum_wares: Wares) -> None:
             network.start_worker(ACCUSED, *PACE)
         network.until(
             "the end of the job",
-            lambda: all(network.status_of(number).get("phase") == "finished" for number in MENDED),
+            lambda: network.all_finished(*MENDED),
             *(NAMES[number - 1] for number in MENDED),
         )
         network.mine(SHARED_DELAY_BLOCKS)

@@ -11,7 +11,7 @@ from small_network import NETWORK, Wares
 from anynode.rounds.certificates import Verifiers
 from anynode.rounds.chain import verify
 from anynode.rounds.course import Close, Open
-from anynode.rounds.judgements import Correct, Verdict
+from anynode.rounds.judgements import Correct
 from anynode.rounds.records import SignedRecord
 from anynode_contracts.networks import Network
 from anynode_contracts.signing import SigningDomain
@@ -34,11 +34,6 @@ def slots(chain: list[SignedRecord], round_: int) -> dict[str, int]:
     return {member.node: slot for slot, member in enumerate(opened.members)}
 
 
-def has_verdict(chain: list[SignedRecord], round_: int) -> bool:
-    bodies = (item.record.body for item in chain)
-    return any(isinstance(body, Verdict) and body.round == round_ for body in bodies)
-
-
 @pytest.mark.deep
 def test_a_quorum_repeats_an_excision_and_signs_it(quorum_wares: Wares) -> None:
     """Whoever is on duty is asked, by another verifier; one that is not on duty says who is."""
@@ -57,7 +52,7 @@ def test_a_quorum_repeats_an_excision_and_signs_it(quorum_wares: Wares) -> None:
         network.until("a round with its fraud", lambda: network.status_of(2).get("round", 0) > FRAUD, *alive)
         network.mine(SHARED_DELAY_BLOCKS)  # the draw waits for a block that is so far ahead
         with network.training_stopped(WORKERS[0]):
-            network.until("the verdict on it", lambda: has_verdict(network.records_of(2, job_id), FRAUD), *alive)
+            network.until("the verdict on it", lambda: network.has_verdict(2, job_id, FRAUD), *alive)
             slot_of = slots(network.records_of(2, job_id), FRAUD)
             ask = ("verifier", "excise", job_id[:12], "--network", NETWORK, "--number", "4", "--round", str(FRAUD))
             on_duty = ("--api-url", f"http://127.0.0.1:{network.api_ports[2]}")
@@ -72,10 +67,7 @@ def test_a_quorum_repeats_an_excision_and_signs_it(quorum_wares: Wares) -> None:
             )
         assert network.processes.wait("excise", 120.0) == 0, network.words()
 
-        def all_finished() -> bool:
-            return all(network.status_of(number).get("phase") == "finished" for number in (1, 2, 3, 4))
-
-        network.until("the end of the job", all_finished, *VERIFIERS)
+        network.until("the end of the job", lambda: network.all_finished(1, 2, 3, 4), *VERIFIERS)
         for name in WORKERS:
             assert network.processes.wait(name, 60.0) == 0, network.words()
         for number in (1, 2, 3, 4):
@@ -105,7 +97,7 @@ def test_one_verifier_takes_no_honest_work_out(quorum_wares: Wares) -> None:
         network.until("a second round", lambda: network.status_of(2).get("round", 0) >= 1, *alive)
         network.mine(SHARED_DELAY_BLOCKS)  # the draw waits for a block that is so far ahead
         with network.training_stopped(WORKERS[0]):
-            network.until("the first verdict", lambda: has_verdict(network.records_of(2, job_id), 0), *alive)
+            network.until("the first verdict", lambda: network.has_verdict(2, job_id, 0), *alive)
             slot = slots(network.records_of(2, job_id), 0)[nodes[WORKERS[0]]]
             ask = ("verifier", "excise", job_id[:12], "--network", NETWORK, "--number", "2", "--round", "0")
             on_duty = ("--api-url", f"http://127.0.0.1:{network.api_ports[2]}")
@@ -114,12 +106,8 @@ def test_one_verifier_takes_no_honest_work_out(quorum_wares: Wares) -> None:
         assert network.processes.wait("excise", 120.0) != 0, network.words()
         assert "is on duty for this job" in network.processes.log("excise")
 
-        honest = (1, 3, 4)
-
-        def all_finished() -> bool:
-            return all(network.status_of(number).get("phase") == "finished" for number in honest)
-
-        network.until("the end of the job", all_finished, "verifier", "verifier-3", "verifier-4")
+        honest = ("verifier", "verifier-3", "verifier-4")
+        network.until("the end of the job", lambda: network.all_finished(1, 3, 4), *honest)
         for name in WORKERS:
             assert network.processes.wait(name, 60.0) == 0, network.words()
         chain = network.records_of(1, job_id)

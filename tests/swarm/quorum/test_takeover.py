@@ -38,10 +38,7 @@ def test_the_next_verifier_goes_on_in_mid_round(quorum_wares: Wares, moment: str
         assert network.processes.wait("verifier-2", 1.0) == SIGKILLED, network.words()
         written = [item.record.hash for item in network.records_of(2, job_id)]
 
-        def all_finished() -> bool:
-            return all(network.status_of(number).get("phase") == "finished" for number in (1, 3, 4))
-
-        network.until("the end of the job", all_finished, *LEFT)
+        network.until("the end of the job", lambda: network.all_finished(1, 3, 4), *LEFT)
         network.mine(SHARED_DELAY_BLOCKS)
         for name in WORKERS:
             assert network.processes.wait(name, 60.0) == 0, network.words()

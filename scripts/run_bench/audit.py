@@ -13,21 +13,20 @@ from report import EVIDENCE, Goal, Report, Say
 
 from anynode.rounds.standing import EVERY_TIME_PPM
 from anynode_contracts.errors import UserError
-from anynode_verifier.rates import TOLERANT_EXPOSURE_PPM, break_even_ppm
+from anynode_verifier.rates import break_even_ppm
 
 
 def measure(deep: bool, say: Say) -> Report:
     """The economics, what an audit between classes costs, and what the long form of `false-flags` found of such."""
     found = economics(deep, say)
     told = _kept("false-flags")
-    rate = break_even_ppm(REWARD, HELD_BACK_ROUNDS * REWARD, TOLERANT_EXPOSURE_PPM) / EVERY_TIME_PPM
+    rate = break_even_ppm(REWARD, HELD_BACK_ROUNDS * REWARD) / EVERY_TIME_PPM
     costs = tolerant_costs(say)
     keys = {
         "false_flags": told["false_flags"],
         "honest_audits": told["honest_audits"],
         "overhead_tolerant": costs.kept(rate),
         "overhead_tolerant_done_again": costs.done_again(rate),
-        "rate_at_full_stake_tolerant": rate,
         "tolerant_costs": asdict(costs),
     }
     goals = (

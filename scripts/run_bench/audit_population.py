@@ -110,6 +110,20 @@ STRATEGIES = (
     Strategy("honest for 900 rounds, then noise", lambda round_, *_: round_ >= SETTLED, rounds=SETTLED + 100),
     Strategy("cheats only at the lowest rate", lambda _, __, ppm: ppm < LOW_PPM, rounds=SETTLED + 100),
     Strategy("the same with friends", lambda _, __, ppm: ppm < LOW_PPM, friends=True, rounds=SETTLED + 100),
+    Strategy(
+        "only at the lowest rate, within a tolerance: skips 1 of 32 micro-batches",
+        lambda _, __, ppm: ppm < LOW_PPM,
+        saved=1 / 32,
+        exposure=0.8,
+        rounds=SETTLED + 100,
+    ),
+    Strategy(
+        "only at the lowest rate, within a tolerance: skips 1 segment of 4, of which 2 are drawn",
+        lambda _, __, ppm: ppm < LOW_PPM,
+        saved=1 / 4,
+        exposure=1 / 2,
+        rounds=SETTLED + 100,
+    ),
 )
 
 

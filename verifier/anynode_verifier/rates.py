@@ -1,8 +1,14 @@
 """How often a worker is audited: so often that no way of cheating pays. Pure, in whole numbers, so that all agree.
 
-An attack saves its worker at most C a round. An audit, made with probability p, exposes it with probability d, and then
-it loses the pay S that is held back from it, and the reward R of the round. With a share r of colluding work, which
-gains where it should lose, cheating does not pay while p d > C / ((1 - r) S + (1 - 2 r) R) (protocol.md, Audits).
+An attack saves its worker C a round. An audit, made with probability p, exposes it with probability d, and then it
+loses the pay S that is held back from it, and the reward R of the round. With a share r of colluding work, which gains
+where it should lose, cheating does not pay while p d > C / ((1 - r) S + (1 - 2 r) R) (protocol.md, Audits).
+
+So the attack with the highest C / d sets the rate. That is to skip all the work: it saves the whole cost, and every
+audit exposes it, d = 1. An exact replay of the whole round exposes whatever saves less, too. An audit within a
+tolerance, of two drawn segments, does not: but it exposes work that leaves out a thirty-second part of its
+micro-batches four times in five, larger cheats always (docs/evidence, `false-flags`), and tampering with k of n
+segments at least k times in n. Each is exposed more often than the part of the cost that it saves.
 """
 
 from __future__ import annotations
@@ -12,7 +18,6 @@ from dataclasses import dataclass
 
 from anynode.jobs.job import Job
 from anynode.rounds.course import Open, Seal
-from anynode.rounds.judgements import Evidence, Verdict
 from anynode.rounds.records import Record
 from anynode.rounds.standing import EVERY_TIME_PPM, Standing, least_rate_ppm
 from anynode_contracts.errors import RefusedError, invariant
@@ -23,26 +28,17 @@ COST_PERCENT = 90
 """What of its reward a round's work costs at most: nobody works on for less."""
 COLLUDING_PERCENT = 5
 """The share of audits that are taken to be in the hands of the worker's friends."""
-TOLERANT_EXPOSURE_PPM = 800_000
-"""d of a tolerant audit: at least so many of them, of two drawn segments, show work that leaves out the thirty-second
-part of its micro-batches, and more show larger cheats (docs/evidence, `false-flags`). Who tampers with one segment of n
-saves the n-th part of the work at most, and is exposed by two audits of n: that is less worth while.
-"""
 VERIFIER_INDEX = 1 << 40
 """A place in the ledger that no node has."""
 
 
-def break_even_ppm(reward_wei: int, at_risk_wei: int, exposure_ppm: int = EVERY_TIME_PPM) -> int:
-    """The least rate at which skipping the work costs more than it saves, in parts per million.
-
-    ``exposure_ppm`` is d: an exact replay of the whole round exposes every difference, so it is 1 there.
-    """
-    invariant(reward_wei >= 0 and at_risk_wei >= 0 and exposure_ppm > 0, "stakes are not negative")
-    cost = COST_PERCENT * reward_wei
+def break_even_ppm(reward_wei: int, at_risk_wei: int) -> int:
+    """The least rate at which skipping the work costs more than it saves, in parts per million."""
+    invariant(reward_wei >= 0 and at_risk_wei >= 0, "stakes are not negative")
     lost = counted_loss_percent(reward_wei, at_risk_wei)
     if lost == 0:
         return 1  # without pay there is nothing to gain
-    return min(EVERY_TIME_PPM, cost * EVERY_TIME_PPM * EVERY_TIME_PPM // (lost * exposure_ppm) + 1)
+    return min(EVERY_TIME_PPM, COST_PERCENT * reward_wei * EVERY_TIME_PPM // lost + 1)
 
 
 def counted_loss_percent(reward_wei: int, at_risk_wei: int) -> int:
@@ -55,11 +51,6 @@ def reward_wei(job: Job, steps: int) -> int:
     return steps * job.training.share_samples * job.pay.price_wei_per_sample * PaySplit().samples // 100
 
 
-def exposure_ppm(evidence: Evidence) -> int:
-    """d of the next audit of a worker whose last accepted audit rests on ``evidence``."""
-    return TOLERANT_EXPOSURE_PPM if evidence == "tolerant" else EVERY_TIME_PPM
-
-
 @dataclass(frozen=True, slots=True)
 class AuditRate:
     """A worker's rate in parts per million, and why, in words."""
@@ -70,8 +61,7 @@ class AuditRate:
 
 def audit_rate(standing: Standing, reward: int, at_risk_wei: int, floor_ppm: int) -> AuditRate:
     """The highest of what its audits have shown, what its stake asks for, and the network's floor."""
-    exposure = exposure_ppm(standing.evidence)
-    by_audits, by_stake = least_rate_ppm(standing), break_even_ppm(reward, at_risk_wei, exposure)
+    by_audits, by_stake = least_rate_ppm(standing), break_even_ppm(reward, at_risk_wei)
     if not standing.proven:
         voids = f", {standing.voids} times void since" if standing.voids else ""
         return AuditRate(EVERY_TIME_PPM, f"newcomers are audited every time{voids}")
@@ -82,9 +72,9 @@ def audit_rate(standing: Standing, reward: int, at_risk_wei: int, floor_ppm: int
         return AuditRate(ppm, f"accepted audits so far: {standing.audits}; each further one lowers it")
     if ppm == by_stake:
         risk = f"{at_risk_wei / reward:.1f} rounds' pay" if reward else f"{at_risk_wei} wei"
-        why = f"held back and at risk: {risk}; the more, the rarer the audits that make cheating a loss"
-        within = f"; an audit within a tolerance shows a cheat {exposure / EVERY_TIME_PPM:.0%} of the time"
-        return AuditRate(ppm, why + (within if exposure < EVERY_TIME_PPM else ""))
+        return AuditRate(
+            ppm, f"held back and at risk: {risk}; the more, the rarer the audits that make cheating a loss"
+        )
     return AuditRate(ppm, "the network's lowest rate")
 
 
@@ -95,7 +85,6 @@ def check_rates(records: Iterable[Record], job: Job, held_back_limit_wei: int) -
     """
     collector, rulings, places = RoundCollector(), RulingCollector(), dict[str, int]()
     earned: dict[str, int] = {}
-    evidence: dict[str, Evidence] = {}
     opened: Open | None = None
     rates: list[int] = []
     for record in records:
@@ -104,7 +93,7 @@ def check_rates(records: Iterable[Record], job: Job, held_back_limit_wei: int) -
             for item, rate_ppm in zip(record.body.commitments, record.body.rates_ppm, strict=True):
                 at_risk_wei = min(held_back_limit_wei, earned.get(item.node, 0))
                 reward = reward_wei(job, opened.members[item.slot].quota_steps)
-                least = break_even_ppm(reward, at_risk_wei, exposure_ppm(evidence.get(item.node, "none")))
+                least = break_even_ppm(reward, at_risk_wei)
                 if rate_ppm < least:
                     raise RefusedError(
                         f"round {record.body.round}, slot {item.slot}: sealed with an audit rate of {rate_ppm} ppm, "
@@ -116,8 +105,6 @@ def check_rates(records: Iterable[Record], job: Job, held_back_limit_wei: int) -
             node = ruled.ruling.node
             back = sum(credit.amount_wei for credit in ruling_credits(job, ruled, VERIFIER_INDEX + 1))
             earned[node] = earned.get(node, 0) + back
-        if isinstance(record.body, Verdict):
-            evidence |= {item.node: item.evidence for item in record.body.judged if item.accepted and item.audited}
         judged = collector.add(record)
         if judged is not None:
             for node in judged.paid_nodes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from anynode.rounds.judgements import Evidence, Judged, Task
+from anynode.rounds.judgements import Judged, Task
 from anynode.rounds.lean import Lean, after_residuals
 
 VOIDS_MAX = 3
@@ -15,7 +15,7 @@ VOIDS_MAX = 3
 class Standing:
     """``proven``: its updates have weight. ``banned``: why it gets no further place; empty if it does.
     ``audits``: accepted audits since it was last a newcomer. ``voids``: void work since the last accepted audit.
-    ``lean``: what its tolerant audits have shown together. ``evidence``: what its last accepted audit rests on.
+    ``lean``: what its tolerant audits have shown together.
 
     Of an excluded node: how many ``rejections`` with a fraud proof stand, whether it is excluded for something else too
     (``final``), and how many accepted audits it had ``before``: an appeal that is granted gives them back.
@@ -26,7 +26,6 @@ class Standing:
     audits: int = 0
     voids: int = 0
     lean: Lean = field(default_factory=Lean)
-    evidence: Evidence = "none"
     rejections: int = 0
     final: bool = False
     before: int = 0
@@ -77,7 +76,7 @@ def after_judgement(standing: Standing, item: Judged) -> Standing:
             return replace(standing, voids=standing.voids + 1)
         case "accepted" if item.audited:
             lean = after_residuals(standing.lean, item.residuals)
-            return Standing(proven=True, audits=standing.audits + 1, lean=lean, evidence=item.evidence)
+            return Standing(proven=True, audits=standing.audits + 1, lean=lean)
         case _:
             return standing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,6 @@ from anynode_contracts.errors import RefusedError
 from anynode_verifier.rates import (
     COLLUDING_PERCENT,
     COST_PERCENT,
-    TOLERANT_EXPOSURE_PPM,
     AuditRate,
     audit_rate,
     break_even_ppm,
@@ -29,26 +29,25 @@ from anynode_verifier.rates import (
 )
 
 WEI = st.integers(0, 10**24)
+WHOLE = Fraction(1)
 TRUSTED = Standing(proven=True, audits=10_000)
 
 
-TOLERANT = Standing(proven=True, audits=10_000, evidence="tolerant")
+def gain(rate_ppm: int, reward: int, at_risk: int, share: Fraction = WHOLE, exposure: Fraction = WHOLE) -> Fraction:
+    """What leaving out a share of one round's work is expected to bring, in wei: that share of its cost, less what the
+    audit takes, if it exposes such work by that chance.
+    """
+    saved, r = share * COST_PERCENT * reward / 100, Fraction(COLLUDING_PERCENT, 100)
+    return saved - Fraction(rate_ppm, EVERY_TIME_PPM) * exposure * ((1 - r) * at_risk + (1 - 2 * r) * reward)
 
 
-def gain(rate_ppm: int, exposure_ppm: int, reward: int, at_risk: int) -> Fraction:
-    """What one round of skipped work is expected to bring, in wei: its cost saved, less what the audit takes."""
-    caught = Fraction(rate_ppm * exposure_ppm, EVERY_TIME_PPM**2)
-    saved, r = Fraction(COST_PERCENT * reward, 100), Fraction(COLLUDING_PERCENT, 100)
-    return saved - caught * ((1 - r) * at_risk + (1 - 2 * r) * reward)
-
-
-@given(WEI, WEI, st.integers(1_000, EVERY_TIME_PPM))
-def test_no_attack_pays_at_this_rate_and_one_does_just_below(reward: int, at_risk: int, exposure_ppm: int) -> None:
-    rate = break_even_ppm(reward, at_risk, exposure_ppm)
+@given(WEI, WEI)
+def test_no_attack_pays_at_this_rate_and_one_does_just_below(reward: int, at_risk: int) -> None:
+    rate = break_even_ppm(reward, at_risk)
     assert 1 <= rate <= EVERY_TIME_PPM
     if rate < EVERY_TIME_PPM:
-        assert gain(rate, exposure_ppm, reward, at_risk) < 0 or reward == 0
-        assert gain(rate - 1, exposure_ppm, reward, at_risk) >= 0
+        assert gain(rate, reward, at_risk) < 0 or reward == 0
+        assert gain(rate - 1, reward, at_risk) >= 0
 
 
 @given(WEI, WEI, WEI)
@@ -59,11 +58,6 @@ def test_more_at_risk_never_means_more_audits(reward: int, at_risk: int, more: i
 def test_with_33_rounds_pay_at_risk_audits_take_less_than_three_percent() -> None:
     assert break_even_ppm(10**18, 33 * 10**18) <= 30_000
     assert break_even_ppm(10**18, 0) == EVERY_TIME_PPM, "who has nothing to lose is always audited"
-
-
-def test_a_round_in_which_an_audit_sees_one_segment_in_four_needs_four_times_the_rate() -> None:
-    whole, quarter = break_even_ppm(10**18, 50 * 10**18), break_even_ppm(10**18, 50 * 10**18, 250_000)
-    assert abs(quarter - 4 * whole) <= 4
 
 
 def test_the_rate_of_a_worker_says_why() -> None:
@@ -111,35 +105,6 @@ def test_an_auditor_sees_a_rate_that_is_lower_than_stakes_ask_for(grown: SignedW
         check_rates(with_rates(grown.records, 1, 900_000), grown.job, 1)
 
 
-def test_who_is_audited_within_a_tolerance_is_audited_more_often() -> None:
-    """By as much as an audit of its class shows less often what a cheat did, and status says so."""
-    reward = 10**18
-    exact, tolerant = (audit_rate(standing, reward, 33 * reward, 0) for standing in (TRUSTED, TOLERANT))
-    assert tolerant.ppm == break_even_ppm(reward, 33 * reward, TOLERANT_EXPOSURE_PPM)
-    assert tolerant.ppm * TOLERANT_EXPOSURE_PPM >= exact.ppm * (EVERY_TIME_PPM - 1) - EVERY_TIME_PPM
-    assert gain(tolerant.ppm, TOLERANT_EXPOSURE_PPM, reward, 33 * reward) <= 0
-    assert "80% of the time" in tolerant.why and "of the time" not in exact.why
-
-
-def test_an_auditor_finds_a_rate_that_is_too_low_for_tolerant_audits(grown: SignedWorld) -> None:
-    """What passes for a worker that is replayed exactly does not for one whose last audit was within a tolerance."""
-    enough = [
-        replace(r, body=replace(r.body, rates_ppm=(560_000, *r.body.rates_ppm[1:])))
-        if isinstance(r.body, Seal) and r.body.round == 1
-        else r
-        for r in with_rates(grown.records, 1, EVERY_TIME_PPM)
-    ]
-    assert check_rates(enough, grown.job, 10**30)
-    told = [replace(r, body=tolerant(r.body)) if isinstance(r.body, Verdict) else r for r in enough]
-    with pytest.raises(RefusedError, match=r"round 1, slot 0: .* 560000 ppm, and .* asks for 696048 ppm"):
-        check_rates(told, grown.job, 10**30)
-
-
-def tolerant(body: Verdict) -> Verdict:
-    """The same verdict, on other evidence."""
-    return replace(body, judged=tuple(replace(item, evidence="tolerant", residuals=(0, 0)) for item in body.judged))
-
-
 def test_who_comes_and_goes_is_told_apart(grown: SignedWorld) -> None:
     """Nodes are paid in rounds of their own before all are paid in one: each has its own earnings."""
     last = [record.body for record in grown.records if isinstance(record.body, Verdict)][-1]
@@ -159,7 +124,22 @@ def paying(body: Verdict, nodes: set[str]) -> Verdict:
     )
 
 
-def test_the_exposure_of_tolerant_audits_is_what_was_measured() -> None:
+def test_no_cheat_pays_that_an_audit_within_a_tolerance_sees_as_often_as_was_measured() -> None:
+    """Of each pair of classes: a share left out everywhere, or only in k of n segments, of which two are drawn. None is
+    exposed less often than what it saves asks for.
+    """
     evidence = json.loads((Path(__file__).parents[3] / "docs" / "evidence" / "false-flags.json").read_text())
-    power = [part for parts in evidence["keys"]["power"].values() for part in parts.values()]
-    assert len(power) >= 24 and min(power) * EVERY_TIME_PPM >= TOLERANT_EXPOSURE_PPM
+    measured = [
+        (Fraction(share), part) for parts in evidence["keys"]["power"].values() for share, part in parts.items()
+    ]
+    assert len(measured) >= 24 and min(part for _, part in measured) >= 0.8, "security.md says four of five"
+    reward, at_risk = 10**18, 33 * 10**18
+    rate = break_even_ppm(reward, at_risk)
+    for share, part in measured:
+        assert gain(rate, reward, at_risk, share, Fraction(part)) < 0
+        missed = math.sqrt(1 - part)  # of one segment
+        for n in range(2, 21):
+            for k in range(1, n + 1):
+                both = [Fraction(math.comb(k, i) * math.comb(n - k, 2 - i), math.comb(n, 2)) for i in range(3)]
+                exposure = 1 - sum(odds * Fraction(missed**i) for i, odds in enumerate(both))
+                assert gain(rate, reward, at_risk, share * k / n, exposure) < 0, (share, k, n)

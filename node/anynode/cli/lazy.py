@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -77,7 +78,9 @@ class LazyGroup(click.Group):
         return loaded
 
 
+@cache
 def _extensions() -> dict[str, EntryPoint]:
+    """The installed packages' commands by name. Every installed package is looked at for it, so once is enough."""
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 

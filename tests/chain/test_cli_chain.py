@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,14 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> str:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     return said
+
+
+def until_saved(state: Path) -> None:
+    """Wait for the first of the savings that come every 10 s."""
+    end_s = time.monotonic() + 60.0
+    while not state.exists():
+        assert time.monotonic() < end_s, f"{state} was not saved"
+        time.sleep(0.1)
 
 
 def call(*arguments: str) -> dict[str, Any]:
@@ -166,6 +175,7 @@ def test_a_damaged_state(home: Path) -> None:
     """The copy of the last whole state is used; without one the command says what to do."""
     state = home / "chain.json"
     with running_chain(state, 0) as (process, _):
+        until_saved(state)  # stopped in its first moment, anvil has nothing to save
         stop(process, signal.SIGINT)
     with running_chain(state, 0) as (process, _):
         stop(process, signal.SIGTERM)

@@ -14,6 +14,8 @@ from small_network import NETWORK, VERIFIER_READY, SmallNetwork
 pytestmark = pytest.mark.deep
 
 ERRING = str(Path(__file__).parent / "programs" / "erring_verifier.py")
+REPLAYS = "2"
+"""A rejection takes so many; the appeal's is the next."""
 HONEST, ACCUSED = "worker-1", "worker-2"
 ROUNDS = 5
 PACE = ("--steps-per-s-max", "4")
@@ -33,7 +35,7 @@ def test_a_false_rejection_is_taken_back(network: SmallNetwork) -> None:
     nodes = {name: network.wallet(name) for name in (HONEST, ACCUSED)}
     node = nodes[ACCUSED]
     run = ("run", "--network", NETWORK, "--alive-s", "6")
-    network.start_program("verifier", VERIFIER_READY, (ERRING,), node, *run)
+    network.start_program("verifier", VERIFIER_READY, (ERRING,), node, REPLAYS, *run)
     job_id = network.submit(network.job_file("appealed", rounds=ROUNDS, inner_steps=40, workers=2))["job_id"]
     for name in (HONEST, ACCUSED):
         network.start_worker(name, *PACE)

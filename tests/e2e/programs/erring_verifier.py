@@ -1,6 +1,6 @@
-"""A verifier with a fault: its first two replays of one node's work in round 0 say that it differs.
+"""A verifier with a fault: its first replays of one node's work in round 0 say that it differs.
 
-``python erring_verifier.py NODE [what anynode verifier takes]``
+``python erring_verifier.py NODE ERRORS [what anynode verifier takes]``; ERRORS: how many of them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from anynode_verifier import service
 from anynode_verifier.disputes import Disputed
 from anynode_verifier.replays import Case, Replayer
 
-NODE = sys.argv.pop(1)
+NODE, ERRORS = sys.argv.pop(1), int(sys.argv.pop(1))
 WRONG = "segment 0 differs in the state after it: recomputed 0000000000000000…, claimed another"
 
 
 class Erring(Replayer):
-    """Right about everything else, and from the third replay on about this too."""
+    """Right about everything else, and about this too once it has made all its errors."""
 
-    errors_left = 2
+    errors_left = ERRORS
 
     async def _judged(self, case: Case) -> Replayed:
         found = await super()._judged(case)

@@ -73,6 +73,14 @@ class FourVerifiers(SmallNetwork):
         jobs: list[dict[str, Any]] = answer.json()["jobs"]
         return jobs[0] if jobs else {}
 
+    def on_duty(self, number: int = 2) -> int:
+        """Which verifier is on duty for the job, as verifier ``number`` has it."""
+        holder = self.status_of(number)["quorum"]["on_duty"]
+        return next(other for other in self.api_ports if self.address_of(other) == holder)
+
+    def address_of(self, number: int) -> str:
+        return str(self.facts["addresses"]["verifier" if number == 1 else f"verifier-{number}"])
+
     def all_finished(self, *numbers: int) -> bool:
         """Whether these verifiers know that the job has finished."""
         return all(self.status_of(number).get("phase") == "finished" for number in numbers)

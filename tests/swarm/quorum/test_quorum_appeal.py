@@ -17,6 +17,8 @@ from anynode_contracts.signing import SigningDomain
 from anynode_verifier.blocks import SHARED_DELAY_BLOCKS
 
 ERRING = str(Path(__file__).parents[2] / "e2e" / "programs" / "erring_verifier.py")
+ALWAYS = "1000000"
+"""Where the duty moves on meanwhile, each replays once more."""
 HONEST, ACCUSED = WORKERS
 PACE = ("--steps-per-s-max", "4")
 NAMES = ("verifier", "verifier-2", "verifier-3", "verifier-4")
@@ -37,9 +39,9 @@ def test_a_quorum_takes_a_false_rejection_back(quorum_wares: Wares) -> None:
         known = Network.load(Path(network.facts["path"]))
         nodes = {name: network.wallet(name) for name in WORKERS}
         node = nodes[ACCUSED]
-        network.start_program("verifier", VERIFIER_READY, (ERRING, node), *VERIFIER_RUN[1:])
+        network.start_program("verifier", VERIFIER_READY, (ERRING, node, ALWAYS), *VERIFIER_RUN[1:])
         for number in (2, 3, 4):
-            network.start_other(number, ERRING, node)
+            network.start_other(number, ERRING, node, ALWAYS)
         for name in WORKERS:
             network.start_worker(name, *PACE)
         network.until(

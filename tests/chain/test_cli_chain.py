@@ -175,7 +175,7 @@ def test_a_damaged_state(home: Path) -> None:
     """The copy of the last whole state is used; without one the command says what to do."""
     state = home / "chain.json"
     with running_chain(state, 0) as (process, _):
-        until_saved(state)  # stopped in its first moment, anvil has nothing to save
+        until_saved(state)  # stopped in its first moments, it may leave no whole state
         stop(process, signal.SIGINT)
     with running_chain(state, 0) as (process, _):
         stop(process, signal.SIGTERM)

@@ -73,9 +73,9 @@ class FourVerifiers(SmallNetwork):
         jobs: list[dict[str, Any]] = answer.json()["jobs"]
         return jobs[0] if jobs else {}
 
-    def on_duty(self, number: int = 2) -> int:
-        """Which verifier is on duty for the job, as verifier ``number`` has it."""
-        holder = self.status_of(number)["quorum"]["on_duty"]
+    def on_duty(self) -> int:
+        """Which verifier is on duty for the job, as the second one has it."""
+        holder = self.status_of(2)["quorum"]["on_duty"]
         return next(other for other in self.api_ports if self.address_of(other) == holder)
 
     def address_of(self, number: int) -> str:

@@ -85,7 +85,6 @@ def _show(output: Output, job: Job) -> None:
     """Price, size and cost, known before anything is paid."""
     training, workers, pay = job.training, job.workers, job.pay
     samples = training.batch_size * training.inner_steps_most * training.rounds
-    most_wei = samples * workers.max_workers * pay.price_wei_per_sample
     output.table(
         ("of the job", "value"),
         [
@@ -93,10 +92,10 @@ def _show(output: Output, job: Job) -> None:
             ("parameters", f"{job.model.parameters:,}"),
             ("training samples in the data set", f"{job.data.samples:,}"),
             ("rounds", f"{training.rounds:,}"),
-            ("samples per worker", f"{samples:,}"),
+            ("samples of a worker of median speed", f"{samples:,}"),
             ("workers", f"{workers.min_workers} to {workers.max_workers}"),
             ("price per million samples", f"{show_wei(pay.price_wei_per_sample * 10**6)} ANY"),
-            ("cost with most workers, at most", f"{show_wei(min(most_wei, pay.budget_wei))} ANY"),
+            ("cost with most workers, at most", f"{show_wei(job.cost_max_wei)} ANY"),
             ("budget", f"{show_wei(pay.budget_wei)} ANY"),
         ],
     )

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from anynode.jobs.complaints import first_complaint
 from anynode.jobs.settings import Pay, Settings, Training, Workers
+from anynode.rounds.quotas import quota_max
 from anynode_contracts.canonical import canonical_json, hash_hex, parse_json
 from anynode_contracts.errors import RefusedError
 
@@ -71,6 +72,16 @@ class Job(Settings):
         return (
             self.pay.budget_wei // self.pay.price_wei_per_sample if self.pay.price_wei_per_sample else FREE_SAMPLES_MAX
         )
+
+    @property
+    def cost_max_wei(self) -> int:
+        """What the job costs when every round has its most members and each does all that a quota may be, or the budget
+        if that is less.
+        """
+        training = self.training
+        samples_a_round = quota_max(training.inner_steps_most * training.parts) * training.share_samples
+        samples = samples_a_round * training.rounds * self.workers.max_workers
+        return min(self.pay.budget_wei, samples * self.pay.price_wei_per_sample)
 
     def to_canonical(self) -> dict[str, Any]:
         """Integers, strings and dicts only; fractions and wei are text (see ``settings``)."""

@@ -74,12 +74,9 @@ def check(path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"job_id": resolved.job_id, **resolved.to_canonical()}))
         return
-    training = resolved.training
-    samples = training.rounds * training.inner_steps_most * training.batch_size * resolved.workers.max_workers
     click.echo(f"{path} is a valid job: {resolved.name}, {resolved.model.parameters} parameters")
     click.echo(f"id {resolved.job_id}")
-    cost_wei = min(samples * resolved.pay.price_wei_per_sample, resolved.pay.budget_wei)
-    click.echo(f"cost at most {show_wei(cost_wei)} ANY")
+    click.echo(f"cost at most {show_wei(resolved.cost_max_wei)} ANY")
 
 
 @job.command()

@@ -24,6 +24,7 @@ from anynode.jobs.resolve import materialise, open_job, resolve, with_share
 from anynode.jobs.settings import Pay, Training, Workers
 from anynode.jobs.suggestion import suggested_for
 from anynode.jobs.templates import gpt, mlp
+from anynode.rounds.quotas import Pace, quotas
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import RefusedError, UserError
 
@@ -68,6 +69,27 @@ def test_any_number_survives_exactly(rate: float, momentum: float) -> None:
     assert again.training.learning_rate.hex() == rate.hex()
     assert again.training.outer_momentum.hex() == momentum.hex()
     assert again.job_id == job.job_id
+
+
+@pytest.mark.parametrize(
+    ("training", "steps"),
+    [
+        ({"inner_steps": 20}, 20),
+        ({"inner_steps": "auto", "inner_steps_min": 4, "inner_steps_max": 30}, 30),
+        ({"inner_steps": 1, "share_samples": 2}, 1),
+    ],
+)
+def test_a_job_costs_at_most_what_its_largest_quotas_do_or_its_budget(training: dict[str, Any], steps: int) -> None:
+    """A quota reaches twice a round's steps, in shares of a batch too."""
+    job = some_job(**training)
+    paces = [Pace(steps_per_s=speed) for speed in (1.0, 1.0, 9.0)]
+    fastest = max(quotas(paces, steps * job.training.parts, 1)) * job.training.share_samples
+    assert fastest == 2 * steps * 8
+    most_wei = 10 * 64 * fastest * 10**15
+    rich = job.model_copy(update={"pay": job.pay.model_copy(update={"budget_wei": 10**24})})
+    assert rich.cost_max_wei == most_wei
+    poor = job.model_copy(update={"pay": job.pay.model_copy(update={"budget_wei": most_wei - 1})})
+    assert poor.cost_max_wei == most_wei - 1
 
 
 def test_the_mode_and_the_lengths_of_rounds_follow_from_the_settings() -> None:

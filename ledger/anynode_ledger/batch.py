@@ -1,7 +1,7 @@
 """Reward batches: what to settle, what to draw from each escrow, and the root over cumulative entries. Pure.
 
 One entry per node: index, payout address, everything ever payable in whole gwei. What is below a gwei is the node's
-dust and carries over (contracts.md, RewardDistributor).
+dust and carries over (docs/design.md, Pay and the ledger).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An attack saves its worker C a round. An audit, made with probability p, exposes it with probability d, and then it
 loses the pay S that is held back from it, and the reward R of the round. With a share r of colluding work, which gains
-where it should lose, cheating does not pay while p d > C / ((1 - r) S + (1 - 2 r) R) (protocol.md, Audits).
+where it should lose, cheating does not pay while p d > C / ((1 - r) S + (1 - 2 r) R) (docs/security.md, Economics).
 
 So the attack with the highest C / d sets the rate. That is to skip all the work: it saves the whole cost, and every
 audit exposes it, d = 1. An exact replay of the whole round exposes whatever saves less, too. An audit within a

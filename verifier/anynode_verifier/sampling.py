@@ -12,7 +12,7 @@ from anynode.rounds.standing import EVERY_TIME_PPM
 
 
 def audit_seed(secret: str, block_hash: str) -> bytes:
-    """H(secret, block hash): the secret was committed to before the block existed (protocol.md, step 7)."""
+    """H(secret, block hash): the secret was committed to before the block existed (docs/design.md, Audits)."""
     return blake3(f"anynode audit {secret} {block_hash}".encode()).digest()
 
 

@@ -128,7 +128,7 @@ class Treasury:
 
     def _close(self, job_id: str) -> Batch | None:
         if self._network.chain_id != DEVELOPMENT_CHAIN_ID:
-            # Elsewhere held-back pay is a stake and stays one after the job (protocol.md, Held back).
+            # Elsewhere held-back pay is a stake and stays one after the job (docs/security.md, Not covered).
             log.info("job %s is complete; what is held back stays held back", job_id[:16])
             return None
         released = self._book.close_job(job_id)

@@ -82,7 +82,7 @@ def _share_samples(given: dict[str, Any]) -> int:
 
 
 class Training(Settings):
-    """How the model is trained. The defaults are those measured in the protocol's table."""
+    """How the model is trained. docs/evidence/loss.md measures the defaults, and settings that do better."""
 
     batch_size: int = Field(ge=1, le=65_536, description="samples per inner step; a multiple of the graph's batch")
     inner_steps: Annotated[int | Literal["auto"], BeforeValidator(_inner_steps)] = Field(

@@ -71,7 +71,7 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """A worker's signed word on what it did in a round (protocol.md, step 3)."""
+    """A worker's signed word on what it did in a round."""
 
     __pydantic_config__ = _STRICT
     kind: Literal["commitment"]

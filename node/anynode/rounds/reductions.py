@@ -1,8 +1,8 @@
 """Audits of averaged chunks: how often each is averaged again, and what follows for its reducer. Pure: all agree.
 
 The rate of a reducer's chunks follows from what is sealed: a rate p of its work says that at least so much is at risk
-that p meets the inequality of protocol.md for the pay of that work. The same stake stands behind what it reduces. With
-k times that pay for reducing, the inequality asks for k p / (1 - p + k p).
+that p meets the inequality of docs/security.md (Economics) for the pay of that work. The same stake stands behind what
+it reduces. With k times that pay for reducing, the inequality asks for k p / (1 - p + k p).
 """
 
 from __future__ import annotations

@@ -77,9 +77,9 @@ def _plan_presence(state: State, now: float) -> Step:
     waits = now < state.waits_until
     if (not has_place or waits) and not state.finished and not state.refused:
         join = Join("join", me.node, me.peer, me.hardware, me.code_version, me.reduces, audits=me.audits)
-        state, more = _repeat(state, "join", Send(join), now, me.join_s)
+        state, more = _ask(state, "join", Send(join), now, me.join_s)
         effects += more
-    state, more = _repeat(state, "sync", Send(Sync("sync", me.node, state.height, state.held_round)), now, me.sync_s)
+    state, more = _ask(state, "sync", Send(Sync("sync", me.node, state.height, state.held_round)), now, me.sync_s)
     return state, effects + more
 
 
@@ -119,7 +119,7 @@ def _plan_work(state: State, now: float) -> Step:
         return _ask(state, key, start, now) if ready else (state, [])
     # Also after the receipt, until the seal shows it: a restarted coordinator has forgotten what it had received.
     pause_s = state.me.resend_s * (4 if state.receipt else 1)
-    return _repeat(state, "commit", Send(_commitment(state, opened, slot, state.work)), now, pause_s)
+    return _ask(state, "commit", Send(_commitment(state, opened, slot, state.work)), now, pause_s)
 
 
 def _commitment(state: State, opened: Open, slot: int, work: WorkDone) -> Commitment:
@@ -159,7 +159,7 @@ def _plan_exchange(state: State, now: float) -> Step:
     state = _tell(state, opened, assign, now)
     for done in state.done:
         key = f"done {done.attempt} {done.chunks[0]}"
-        state, more = _repeat(state, key, Send(done), now, state.me.resend_s)
+        state, more = _ask(state, key, Send(done), now, state.me.resend_s)
         effects += more
     for item in state.witnessed:
         state, more = _plan_witness(state, seal, item, now)
@@ -185,7 +185,7 @@ def _plan_delivery(state: State, opened: Open, assign: Assign, batch: Batch, now
 def _plan_witness(state: State, seal: Seal, receipt: DeliveryReceipt, now: float) -> Step:
     """Tell the coordinator what was taken for a reducer, and hand it on to that reducer."""
     first = f"{receipt.attempt} {receipt.slot} {receipt.chunks[0]}"
-    state, effects = _repeat(state, f"witness {first}", Send(receipt), now, state.me.resend_s)
+    state, effects = _ask(state, f"witness {first}", Send(receipt), now, state.me.resend_s)
     if receipt in state.handed_on:
         return state, effects
     roots = {item.slot: item.update_root for item in seal.commitments}
@@ -253,7 +253,7 @@ def _plan_report(state: State, now: float) -> Step:
     if opened is None or not ahead:
         return state, []
     report = StateReport("state_report", state.me.node, opened.round, state.held_root)
-    return _repeat(state, f"report {opened.round}", Send(report), now, state.me.resend_s)
+    return _ask(state, f"report {opened.round}", Send(report), now, state.me.resend_s)
 
 
 def _plan_claims(state: State, now: float) -> Step:
@@ -262,7 +262,7 @@ def _plan_claims(state: State, now: float) -> Step:
     for round_, receipts in state.claims.items():
         if round_ < state.closed_round:
             claim = Claim("claim", state.me.node, round_, receipts[0].slot, receipts[:RECEIPTS_MAX])
-            state, more = _repeat(state, f"claim {round_}", Send(claim), now, state.me.resend_s)
+            state, more = _ask(state, f"claim {round_}", Send(claim), now, state.me.resend_s)
             effects += more
     return state, effects
 
@@ -282,13 +282,8 @@ def _plan_verdicts(state: State, now: float) -> Step:
     return state, effects
 
 
-def _ask(state: State, key: str, effect: MemberEffect, now: float) -> Step:
-    if not asking.may_ask(state.asked, key, now):
-        return state, []
-    return replace(state, asked=asking.mark(state.asked, key)), [effect]
-
-
-def _repeat(state: State, key: str, effect: MemberEffect, now: float, pause_s: float) -> Step:
+def _ask(state: State, key: str, effect: MemberEffect, now: float, pause_s: float = math.inf) -> Step:
+    """Ask the shell for an effect, unless it is under way or resting; and again after ``pause_s``."""
     if not asking.may_ask(state.asked, key, now):
         return state, []
     return replace(state, asked=asking.mark(state.asked, key, now + pause_s)), [effect]

@@ -21,6 +21,7 @@ from anynode.rounds.quotas import Pace
 from anynode.rounds.records import GENESIS
 from anynode.rounds.standing import Standing
 from anynode.rounds.table import Table
+from anynode_contracts.errors import InvariantError
 
 T = TypeVar("T")
 
@@ -219,5 +220,5 @@ def ask(state: State, key: str, effect: CoordinatorEffect, now: float) -> Step:
 def present(value: T | None) -> T:
     """What the phase of the round implies to be there."""
     if value is None:
-        raise AssertionError("the phase of the round does not fit its records")
+        raise InvariantError("the phase of the round does not fit its records")
     return value

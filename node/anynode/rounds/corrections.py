@@ -17,6 +17,7 @@ from anynode.rounds.deal import merge, take
 from anynode.rounds.ids import Range
 from anynode.rounds.judgements import CORRECTION_ROUNDS_MAX, Correct, CorrectedRound, Excision, Judged, Verdict
 from anynode.rounds.records import Record
+from anynode_contracts.errors import InvariantError
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class History:
     def _close(self, body: Close) -> None:
         opened, seal, result = self._open, self._seal, self._result
         if opened is None or seal is None or result is None:
-            raise AssertionError("a round closes with all its records")
+            raise InvariantError("a round closes with all its records")
         results = tuple(entry.result for entry in result.chunks)
         self.rounds[body.round] = Past(opened, seal, result, results, result.steps)
         self.places[body.round + 1] = Place(body.state_root, result.cursor, result.returned)

@@ -34,7 +34,7 @@ from anynode.worker.link import CoordinatorLink
 from anynode.worker.notices import Notice, Notify
 from anynode.worker.reach import Reach, way_in_words
 from anynode.worker.worker import Worker
-from anynode_contracts.errors import RefusedError, UnreachableError, UserError
+from anynode_contracts.errors import InvariantError, RefusedError, UnreachableError, UserError
 from anynode_contracts.files import write_aside
 from anynode_contracts.networks import Network, check_chain, connect
 from anynode_contracts.signing import SigningDomain
@@ -105,7 +105,7 @@ class Session:
                     raise
                 self._say("silent", f"{error}. The job is on this disk, so the node tries again in {pause_s} s")
                 await asyncio.sleep(pause_s)
-        raise AssertionError("the pauses have no end")
+        raise InvariantError("the pauses have no end")
 
     async def _enter(self, home: NodeHome) -> Ending:
         """Become a peer of the swarm and take part. Raises ``UnreachableError`` while nobody can be reached."""

@@ -41,11 +41,22 @@ def test_most_files_are_short() -> None:
     assert sum(length <= LINES_USUAL for length in lengths) >= 0.9 * len(lengths)
 
 
-def test_modules_do_not_share_names_with_the_standard_library_of_their_package() -> None:
-    """Every folder with Python files is a package: no namespace package is left out of the wheel."""
+def test_every_folder_of_modules_is_a_package() -> None:
+    """No namespace package is left out of the wheel."""
     for package in PACKAGES:
         for path in modules(package).values():
             assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py"
+
+
+def test_a_broken_invariant_is_told_by_its_own_error() -> None:
+    raising = (
+        f"{name}, line {node.lineno}"
+        for package in PACKAGES
+        for name, path in modules(package).items()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Raise) and node.exc is not None and "AssertionError" in ast.unparse(node.exc)
+    )
+    assert not list(raising), "raise InvariantError, or call invariant()"
 
 
 @pytest.mark.parametrize(("file", "packages_min"), [("requirements.lock", 80), ("requirements-bench.lock", 2)])

@@ -13,11 +13,11 @@ from blake3 import blake3
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from anynode.data.manifest import DATA_FILE, ITEM_BYTES, ColumnSpec, DataManifest, Shard, Split
+from anynode.data.dtypes import TORCH_DTYPES
+from anynode.data.manifest import DATA_FILE, ColumnSpec, DataManifest, Shard, Split
 from anynode_contracts.errors import UserError
 
 _REMEDY = "pack the data set again with `anynode data pack`, or fetch it again"
-_TORCH_DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,6 @@ def _open_shard(path: Path, shard: Shard, manifest: DataManifest) -> dict[str, T
         raise UserError(f"the shard {path} is not a safetensors file; {_REMEDY}") from error
     for name, column in manifest.columns.items():
         expected = (shard.samples, *column.shape)
-        if tuple(tensors[name].shape) != expected or tensors[name].dtype != _TORCH_DTYPES[column.dtype]:
+        if tuple(tensors[name].shape) != expected or tensors[name].dtype != TORCH_DTYPES[column.dtype]:
             raise UserError(f"the column {name} of {path} has another shape than {DATA_FILE} says; {_REMEDY}")
     return tensors

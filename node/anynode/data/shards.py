@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from anynode.data.manifest import DATA_FILE, ITEM_BYTES, SAMPLE_BYTES_MAX, ColumnSpec, DataManifest, Shard, Split
+from anynode.data.dtypes import DTYPE_NAMES, TORCH_DTYPES
+from anynode.data.manifest import DATA_FILE, SAMPLE_BYTES_MAX, ColumnSpec, DataManifest, Shard, Split
 from anynode.jobs.complaints import first_complaint
 from anynode_contracts.canonical import hash_hex
 from anynode_contracts.errors import UserError
@@ -22,8 +23,6 @@ from anynode_contracts.files import write_aside
 
 SHARD_BYTES = 32 << 20
 _BLOCK_SAMPLES = 16
-_TORCH_DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
-_NAMES = {dtype: name for name, dtype in _TORCH_DTYPES.items()}
 
 
 class DataSetWriter:
@@ -135,13 +134,13 @@ class DataSetWriter:
 
 
 def _column_spec(name: str, tensor: Tensor) -> ColumnSpec:
-    if tensor.dtype not in _NAMES or tensor.dim() < 1:
+    if tensor.dtype not in DTYPE_NAMES or tensor.dim() < 1:
         raise UserError(
             f"the column {name} is {tensor.dtype} {tuple(tensor.shape)}; "
-            f"use {', '.join(_TORCH_DTYPES)} with one row a sample"
+            f"use {', '.join(TORCH_DTYPES)} with one row a sample"
         )
     try:
-        return ColumnSpec.model_validate({"dtype": _NAMES[tensor.dtype], "shape": tuple(tensor.shape[1:])})
+        return ColumnSpec.model_validate({"dtype": DTYPE_NAMES[tensor.dtype], "shape": tuple(tensor.shape[1:])})
     except ValidationError as error:
         raise UserError(f"the column {name} cannot be packed ({first_complaint(error)}); reshape it") from error
 

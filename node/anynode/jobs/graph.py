@@ -15,9 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from anynode.data.dtypes import TORCH_DTYPES
 from anynode.jobs.graph_format import GraphFault, GraphText, Limits
 from anynode.jobs.graph_parse import decode
-from anynode.jobs.graph_program import TORCH_DTYPES, Program, compile_program, dry_run
+from anynode.jobs.graph_program import Program, compile_program, dry_run
 from anynode_contracts.errors import RefusedError
 
 LIMITS = Limits()

@@ -14,18 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anynode.data.dtypes import TORCH_DTYPES
 from anynode.jobs.complaints import clipped
 from anynode.jobs.graph_format import TENSOR_TAGS, Argument, GraphFault, GraphText, Limits, Node, TensorSpec
 from anynode.jobs.operators import OPERATORS, Operator
 from anynode.jobs.uncompiled import uncompiled
-
-TORCH_DTYPES: Mapping[str, torch.dtype] = {
-    "bool": torch.bool,
-    "float32": torch.float32,
-    "int32": torch.int32,
-    "int64": torch.int64,
-    "uint8": torch.uint8,
-}
 
 
 @dataclass(frozen=True, slots=True)

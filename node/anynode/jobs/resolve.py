@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from anynode.blobs.store import BlobStore
 from anynode.data.dataset import DataSet
+from anynode.data.dtypes import TORCH_DTYPES
 from anynode.data.manifest import DATA_FILE
 from anynode.jobs.graph import Graph
-from anynode.jobs.graph_program import TORCH_DTYPES
 from anynode.jobs.job import DataRef, FileRef, Job, ModelRef
 from anynode.jobs.jobfile import JobFile
 from anynode.jobs.settings import Training

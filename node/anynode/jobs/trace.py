@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from anynode.data.dtypes import DTYPE_NAMES, TORCH_DTYPES
 from anynode.jobs.graph_format import Argument, GraphText, Node, TensorSpec
-from anynode.jobs.graph_program import TORCH_DTYPES, first_line
+from anynode.jobs.graph_program import first_line
 from anynode.jobs.operators import OPERATORS, Operator
 from anynode_contracts.errors import UserError
 
 LossFunction = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
 
-_DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 _SLICE_END = 2**63 - 1
 _ASSERTIONS = frozenset({"aten._assert_tensor_metadata.default"})
 _COPIES = frozenset({"aten.lift_fresh_copy.default", "aten.alias.default", "aten.detach_.default"})
@@ -212,8 +212,8 @@ class _Builder:
                 return Argument("float", value)
             case str():
                 return Argument("string", value)
-            case torch.dtype() if value in _DTYPE_NAMES:
-                return Argument("dtype", _DTYPE_NAMES[value])
+            case torch.dtype() if value in DTYPE_NAMES:
+                return Argument("dtype", DTYPE_NAMES[value])
             case list() | tuple() if value and all(isinstance(item, fx.Node) for item in value):
                 return Argument("tensors", tuple(self.references[item] for item in value))
             case list() | tuple() if all(type(item) is int for item in value):
@@ -257,12 +257,12 @@ def _check_omitted(target: str, name: str, value: Any) -> None:
 
 
 def _spec(name: str, tensor: Any) -> TensorSpec:
-    if not isinstance(tensor, Tensor) or tensor.dtype not in _DTYPE_NAMES:
+    if not isinstance(tensor, Tensor) or tensor.dtype not in DTYPE_NAMES:
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise UserError(f"{name} is {kind}, which a job cannot hold; use tensors of {', '.join(TORCH_DTYPES)}")
     if not all(type(size) is int for size in tensor.shape):
         raise UserError(f"the shape of {name} depends on the data; use fixed shapes")
-    return TensorSpec(_DTYPE_NAMES[tensor.dtype], tuple(tensor.shape))
+    return TensorSpec(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape))
 
 
 def _references(node: Node) -> list[Argument]:

@@ -65,3 +65,8 @@ def invariant(condition: bool, message: str) -> None:
     """Raise :class:`InvariantError` unless ``condition`` holds (unlike ``assert``, also under ``-O``)."""
     if not condition:
         raise InvariantError(message)
+
+
+def brief(error: Exception) -> str:
+    """An error in a few words, for use inside a sentence: the first line of what it says, cut, or else its kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

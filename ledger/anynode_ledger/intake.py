@@ -18,7 +18,7 @@ from web3 import Web3
 from web3.exceptions import BlockNotFound, Web3Exception, Web3RPCError
 from web3.types import LogReceipt
 
-from anynode_contracts.errors import DifferenceError, RefusedError, UnreachableError, UserError, invariant
+from anynode_contracts.errors import DifferenceError, RefusedError, UnreachableError, UserError, brief, invariant
 from anynode_contracts.events import (
     ChainEvent,
     Claimed,
@@ -95,7 +95,7 @@ class Intake:
             return self._advance()
         except (RequestException, Web3Exception, OSError) as error:
             raise UnreachableError(
-                f"the RPC at {self._network.rpc_url} does not answer ({_brief(error)}); start it, reading goes on where"
+                f"the RPC at {self._network.rpc_url} does not answer ({brief(error)}); start it, reading goes on where"
                 " it stopped"
             ) from error
 
@@ -252,7 +252,3 @@ class Intake:
 
     def _past(self, journal: Journal, kinds: tuple[type[ChainEvent], ...], block: Header) -> list[ChainEvent]:
         return events_of(journal, self._w3, self._network.chain_id, kinds, block.number - 1)
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -25,7 +25,7 @@ from web3.exceptions import TransactionNotFound, Web3Exception, Web3RPCError
 from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from anynode_contracts.calls import build_transaction, estimate_gas
-from anynode_contracts.errors import RefusedError, invariant
+from anynode_contracts.errors import RefusedError, brief, invariant
 from anynode_ledger.actions import RootSignatures, call_of, is_done
 from anynode_ledger.book import Book
 from anynode_ledger.fees import Fees, replacement
@@ -97,7 +97,7 @@ class Outbox:
                 self._note(status, str(error))
                 break
             except (RequestException, Web3Exception, OSError) as error:
-                self._note(status, f"the chain's RPC does not answer ({_brief(error)}); waiting, goes on by itself")
+                self._note(status, f"the chain's RPC does not answer ({brief(error)}); waiting, goes on by itself")
                 break
             if state not in ("mined", "confirmed"):
                 break  # in order: a root is posted only after its draws
@@ -256,7 +256,7 @@ class Outbox:
                 return True
             if not any(known in said for known in _KNOWN):
                 raise RefusedError(
-                    f"the chain's RPC refused {intent.kind} {intent.subject}: {_brief(error)}; waiting, tried again by"
+                    f"the chain's RPC refused {intent.kind} {intent.subject}: {brief(error)}; waiting, tried again by"
                     " itself"
                 ) from error
         return False
@@ -289,7 +289,3 @@ def progress(statuses: Sequence[IntentStatus]) -> str:
         return "everything is on the chain"
     first = statuses[0]
     return f"{first.intent.kind} {first.intent.subject[:24]}: {first.note}"
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anynode_contracts.errors import invariant
+from anynode_contracts.pay_split import PaySplit
 
 CreditKind = Literal["samples", "audit", "reducing"]
 
@@ -28,19 +29,6 @@ class Credit:
     node_index: int
     kind: CreditKind
     amount_wei: int
-
-
-@dataclass(frozen=True, slots=True)
-class PaySplit:
-    """How a job divides its price, in percent."""
-
-    samples: int = 90
-    audits: int = 5
-    reducing: int = 5
-
-    def __post_init__(self) -> None:
-        parts = (self.samples, self.audits, self.reducing)
-        invariant(min(parts) >= 0 and sum(parts) == 100, f"a pay split of {parts} does not make 100 percent")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from anynode.rounds.course import Open, Seal
 from anynode.rounds.records import Record
 from anynode.rounds.standing import EVERY_TIME_PPM, Standing, least_rate_ppm
 from anynode_contracts.errors import RefusedError, invariant
-from anynode_ledger.pay import PaySplit
+from anynode_contracts.pay_split import PaySplit
 from anynode_verifier.credits import RoundCollector, RulingCollector, round_credits, ruling_credits
 
 COST_PERCENT = 90

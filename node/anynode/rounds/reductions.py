@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from anynode.rounds.course import Open, Result, Seal
 from anynode.rounds.judgements import ReductionJudged, Verdict
 from anynode.rounds.standing import EVERY_TIME_PPM, Standing, after_rejection
+from anynode_contracts.pay_split import PaySplit
 
-SAMPLES_PERCENT, REDUCING_PERCENT = 90, 5
-"""The parts of a job's price that samples and reducing get."""
 FLOOR_PPM = 20_000
 """No reducer's chunks are averaged again less often than this."""
 SMALL_FLOOR_PPM, SMALL_MEMBERS_MAX, SMALL_CHUNKS_MAX = 250_000, 8, 256
@@ -30,12 +29,13 @@ def chunk_rates_ppm(opened: Open, seal: Seal, result: Result) -> dict[int, int]:
     sealed = zip(seal.commitments, seal.rates_ppm, strict=True)
     work = {item.slot: (item.samples, rate_ppm) for item, rate_ppm in sealed}
     samples = sum(count for count, _ in work.values())
+    split = PaySplit()
     reduced = Counter(entry.reducer for entry in result.chunks)
     rates = {
         slot: reducer_rate_ppm(
             work[slot][1],
-            REDUCING_PERCENT * samples * chunks,
-            SAMPLES_PERCENT * work[slot][0] * len(result.chunks),
+            split.reducing * samples * chunks,
+            split.samples * work[slot][0] * len(result.chunks),
             max(SMALL_FLOOR_PPM, work[slot][1]) if is_small else FLOOR_PPM,
         )
         for slot, chunks in reduced.items()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anynode_contracts.errors import InvariantError
-from anynode_ledger.pay import MemberWork, PaySplit, round_pay
+from anynode_contracts.pay_split import PaySplit
+from anynode_ledger.pay import MemberWork, round_pay
 
 JOB = "1" * 64
 works = st.builds(

@@ -9,7 +9,7 @@ import pytest
 from pay_page import Example
 
 from anynode_contracts.entries import GWEI
-from anynode_ledger.pay import PaySplit
+from anynode_contracts.pay_split import PaySplit
 
 PAGE = (Path(__file__).parents[3] / "docs" / "pay.md").read_text()
 EXAMPLES = re.findall(r"^```pay\n(.*?)^```\n", PAGE, re.DOTALL | re.MULTILINE)

@@ -62,13 +62,22 @@ class Anvil:
         self._drain = drain
 
     @classmethod
-    def start(cls, binary: Path, *, port: int = 0, arguments: Sequence[str] = (), log: Path | None = None) -> Anvil:
+    def start(
+        cls,
+        binary: Path,
+        *,
+        port: int = 0,
+        epoch_blocks: int = 1,
+        arguments: Sequence[str] = (),
+        log: Path | None = None,
+    ) -> Anvil:
         """Start the chain on a loopback ``port`` (0: a free one) and return once it listens.
 
-        One block per transaction; a block is final two blocks later. What anvil says is written to ``log``.
+        One block per transaction; a block is final two epochs later. What anvil says is written to ``log``.
         Raises ``UserError`` if the port is taken and ``UnreachableError`` if anvil ends before it listens.
         """
-        command = [str(binary), "--host", "127.0.0.1", "--port", str(port), "--slots-in-an-epoch", "1", *arguments]
+        place = ("--host", "127.0.0.1", "--port", str(port))
+        command = [str(binary), *place, "--slots-in-an-epoch", str(epoch_blocks), *arguments]
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _TIE_AND_EXEC, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
@@ -18,7 +17,7 @@ from web3 import Web3
 from web3.exceptions import BlockNotFound, Web3Exception, Web3RPCError
 from web3.types import LogReceipt
 
-from anynode_contracts.errors import DifferenceError, RefusedError, UnreachableError, UserError, brief, invariant
+from anynode_contracts.errors import DifferenceError, RefusedError, UnreachableError, UserError, brief
 from anynode_contracts.events import (
     ChainEvent,
     Claimed,
@@ -42,6 +41,7 @@ from anynode_ledger.chain_log import (
     posted_block,
     unposted_blocks,
 )
+from anynode_ledger.finality import Finality, final_block
 from anynode_ledger.journal import Journal
 from anynode_ledger.reconcile import check_custody
 
@@ -75,10 +75,9 @@ class Intake:
         w3: Web3,
         network: Network,
         *,
-        finality: Literal["finalized"] | int = "finalized",
+        finality: Finality = "finalized",
         settles: bool = True,
     ) -> None:
-        invariant(finality == "finalized" or finality >= 0, "confirmations are not negative")
         self._book = book
         self._w3 = w3
         self._network = network
@@ -109,7 +108,7 @@ class Intake:
         for _ in range(REWINDS_MAX):
             self._rewind()
             head = int(self._w3.eth.block_number)
-            final = self._final(head)
+            final = final_block(self._w3, self._finality)
             try:
                 self._read(head, final)
                 break
@@ -117,14 +116,6 @@ class Intake:
                 continue
         posted = self._post(final, head)
         return IntakeStatus(head=head, final=final, posted=posted)
-
-    def _final(self, head: int) -> int:
-        if self._finality != "finalized":
-            return max(0, head - self._finality)
-        try:
-            return int(self._w3.eth.get_block("finalized")["number"])
-        except BlockNotFound:
-            return 0
 
     def _rewind(self) -> None:
         """Forget remembered blocks that the chain has replaced."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import invariant
@@ -88,15 +88,7 @@ def intents(journal: Journal, *, open_only: bool = False) -> list[IntentStatus]:
     query = select(table).order_by(table.c.id)
     if open_only:
         query = query.where(table.c.state != "confirmed")
-    return [
-        IntentStatus(
-            row.id,
-            Intent(row.chain_id, row.contract, row.kind, row.subject, json.loads(row.arguments)),
-            row.state,
-            row.note,
-        )
-        for row in journal.connection.execute(query)
-    ]
+    return [_status_of(row) for row in journal.connection.execute(query)]
 
 
 def move(journal: Journal, intent_id: int, state: IntentState, note: str) -> None:
@@ -145,6 +137,22 @@ def signed_for(journal: Journal, intent_id: int) -> list[Signed]:
     return [Signed(**row._mapping) for row in rows]
 
 
+def signed_at(journal: Journal, chain_id: int, sender: str, nonce: int) -> tuple[IntentStatus, Signed] | None:
+    """What was signed last for a nonce of the sender on this chain, and for which intent; None if nothing was."""
+    own, meant = schema.outbox_signed, schema.outbox_intents
+    query = (
+        select(meant)
+        .join(own, own.c.intent_id == meant.c.id)
+        .where(meant.c.chain_id == chain_id, own.c.sender == sender, own.c.nonce == nonce)
+        .order_by(own.c.id.desc())
+    )
+    row = journal.connection.execute(query).first()
+    if row is None:
+        return None
+    status = _status_of(row)
+    return status, next(one for one in reversed(signed_for(journal, status.id)) if one.nonce == nonce)
+
+
 def highest_nonce(journal: Journal, chain_id: int, sender: str) -> int:
     """The highest nonce this ledger ever locked for the sender on this chain; -1 if none."""
     own, meant = schema.outbox_signed, schema.outbox_intents
@@ -157,3 +165,8 @@ def highest_nonce(journal: Journal, chain_id: int, sender: str) -> int:
     )
     nonce: int | None = journal.connection.execute(query).scalar()
     return -1 if nonce is None else nonce
+
+
+def _status_of(row: Row[Any]) -> IntentStatus:
+    intent = Intent(row.chain_id, row.contract, row.kind, row.subject, json.loads(row.arguments))
+    return IntentStatus(row.id, intent, row.state, row.note)

@@ -4,8 +4,12 @@ Intent row -> nonce locked together with the signed bytes -> sent -> mined -> co
 the next begins, and ``advance`` works out from the rows and the chain where it stands, so it can be repeated after a
 crash at any point, and by two processes at once. Nothing is sent that was not stored first.
 
-The RPC is not believed on its word alone: a nonce is given up only when the node also refuses the stored transaction
-for it, and where too high a nonce was named, what lies below is filled with empty transactions.
+Only what is in a final block is confirmed. What a reorganisation drops before is sent again, from the same bytes, and
+the intents behind it meanwhile do not wait for that: they go out as soon as those before them are in any block.
+
+The RPC is not believed on its word alone: a nonce is given up only when a final block has used it up and the node also
+refuses the stored transaction for it, and where too high a nonce was named, what lies below is filled with empty
+transactions.
 
     outbox = Outbox(book, w3, account, root_signatures)
     while outbox.advance():
@@ -25,10 +29,11 @@ from web3.exceptions import TransactionNotFound, Web3Exception, Web3RPCError
 from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from anynode_contracts.calls import build_transaction, estimate_gas
-from anynode_contracts.errors import RefusedError, brief, invariant
+from anynode_contracts.errors import RefusedError, brief
 from anynode_ledger.actions import RootSignatures, call_of, is_done
 from anynode_ledger.book import Book
 from anynode_ledger.fees import Fees, replacement
+from anynode_ledger.finality import Finality, Shown, final_block
 from anynode_ledger.intents import (
     SLASHES,
     Intent,
@@ -41,6 +46,7 @@ from anynode_ledger.intents import (
     move,
     queue,
     remark,
+    signed_at,
     signed_for,
 )
 
@@ -55,8 +61,8 @@ class Outbox:
     an outbox that ``slashes``. Neither waits for what the other sends.
 
     ``root_signatures`` gives a quorum's signatures over a root; as long as it refuses, the root waits.
-    ``confirmations`` = blocks, the transaction's own included, until an intent counts as done. A transaction that no
-    block takes within ``replace_after_s`` is replaced on the same nonce at +12.5 %, up to ``max_fee_wei`` per gas.
+    An intent counts as done in a block that is final by ``finality``. A transaction that no block takes within
+    ``replace_after_s`` is replaced on the same nonce at +12.5 %, up to ``max_fee_wei`` per gas.
     ``on_step`` is told every committed step, by intent and state.
     """
 
@@ -68,18 +74,18 @@ class Outbox:
         root_signatures: RootSignatures,
         *,
         slashes: bool = False,
-        confirmations: int = 1,
+        finality: Finality = "finalized",
         replace_after_s: int = 90,
         max_fee_wei: int = 500 * 10**9,
         on_step: Callable[[Intent, IntentState], None] | None = None,
     ) -> None:
-        invariant(confirmations >= 1, "an intent needs at least one confirmation")
         self._book = book
         self._w3 = w3
         self._account = account
         self._root_signatures = root_signatures
         self._slashes = slashes
-        self._confirmations = confirmations
+        self._finality = finality
+        self._shown = Shown(w3)
         self._replace_after_s = replace_after_s
         self._max_fee_wei = max_fee_wei
         self._on_step = on_step or (lambda _intent, _state: None)
@@ -117,15 +123,22 @@ class Outbox:
         self._check_chain(intent)
         with self._book.read() as journal:
             signed = signed_for(journal, status.id)
-        head = self._w3.eth.block_number
-        settled = max(0, head - self._confirmations + 1)
+        final = final_block(self._w3, self._finality)
         receipts = [(one, self._receipt(one)) for one in signed]
         for one, receipt in receipts:
             if receipt is not None and receipt["status"] == 1:
-                return self._mined(status, one, receipt, head)
-        if is_done(self._w3, intent, block=settled):
+                return self._mined(status, one, receipt, final)
+        head = int(self._w3.eth.block_number)
+        done = is_done(self._w3, intent, block=head)
+        if self._shown.since(head, f"done/{status.id}", is_shown=done, final=final):
             return self._step(status, "confirmed", "done on the chain already")
-        failed = {one.nonce for one, receipt in receipts if receipt is not None}
+        if done:
+            return self._step(status, "mined", "done on the chain already, in a block that is not final yet")
+        failed = {one.nonce: receipt["blockNumber"] for one, receipt in receipts if receipt is not None}
+        if any(block > final for block in failed.values()):
+            # in the block's place another one may come, in which it succeeds: signed again, it would happen twice
+            note = f"transaction 0x{signed[-1].tx_hash} failed in block {max(failed.values())}"
+            return self._step(status, "sent", f"{note}; tried again by itself when that is final")
         if len(failed) >= ATTEMPTS_MAX:
             raise RefusedError(
                 f"{intent.kind} {intent.subject} failed on the chain {len(failed)} times; look at transaction"
@@ -137,7 +150,7 @@ class Outbox:
         if self._is_overdue(current) and not self._fill_below(current, intent.chain_id):
             current = self._replace(status, signed)
         is_used = self._submit(status.intent, current)
-        if is_used and self._is_lost(current, settled) and all(self._receipt(one) is None for one in signed):
+        if is_used and self._is_lost(current, head, final) and all(self._receipt(one) is None for one in signed):
             return self._send(status, self._sign(status, signed))
         return self._sent(status, current)
 
@@ -155,18 +168,17 @@ class Outbox:
         except TransactionNotFound:
             return None
 
-    def _mined(self, status: IntentStatus, signed: Signed, receipt: TxReceipt, head: int) -> IntentState:
-        deep = head - receipt["blockNumber"] + 1
-        if deep >= self._confirmations:
-            return self._step(status, "confirmed", f"transaction 0x{signed.tx_hash} in block {receipt['blockNumber']}")
-        return self._step(
-            status, "mined", f"transaction 0x{signed.tx_hash} has {deep} of {self._confirmations} confirmations"
-        )
+    def _mined(self, status: IntentStatus, signed: Signed, receipt: TxReceipt, final: int) -> IntentState:
+        block = receipt["blockNumber"]
+        if block <= final:
+            return self._step(status, "confirmed", f"transaction 0x{signed.tx_hash} in block {block}")
+        return self._step(status, "mined", f"transaction 0x{signed.tx_hash} in block {block}, which is not final yet")
 
-    def _is_lost(self, signed: Signed, settled_block: int) -> bool:
-        """Another transaction of this account took the nonce."""
+    def _is_lost(self, signed: Signed, head: int, final: int) -> bool:
+        """Another transaction of this account took the nonce, for good."""
         address = Web3.to_checksum_address(signed.sender)
-        return self._w3.eth.get_transaction_count(address, settled_block) > signed.nonce
+        is_used = self._w3.eth.get_transaction_count(address, head) > signed.nonce
+        return self._shown.since(head, f"used/{signed.nonce}", is_shown=is_used, final=final)
 
     def _is_overdue(self, signed: Signed) -> bool:
         with self._book.read() as journal:
@@ -235,6 +247,11 @@ class Outbox:
                 f" {free.start}; see that the RPC is right, and use up the nonces between by hand"
             )
         for nonce in free:
+            with self._book.read() as journal:
+                ours = signed_at(journal, chain_id, stuck.sender, nonce)
+            if ours is not None and ours[0].intent.kind != "fill":
+                self._submit(ours[0].intent, ours[1])  # dropped with its block: the nonce is not free
+                continue
             intent = Intent(chain_id, address, "fill", str(nonce), {"nonce": nonce})
             with self._book.write() as journal:
                 status = IntentStatus(queue(journal, intent), intent, "waiting", "")
@@ -269,10 +286,12 @@ class Outbox:
         self._step(status, "sent", f"transaction 0x{signed.tx_hash} waits for a block")
         receipt = self._receipt(signed)
         if receipt is not None and receipt["status"] == 1:
-            return self._mined(status, signed, receipt, self._w3.eth.block_number)
+            return self._mined(status, signed, receipt, final_block(self._w3, self._finality))
         return "sent"
 
     def _step(self, status: IntentStatus, state: IntentState, note: str) -> IntentState:
+        if (status.state, status.note) == (state, note):
+            return state  # looked at again every second, while nothing happens
         with self._book.write() as journal:
             move(journal, status.id, state, note)
         self._on_step(status.intent, state)

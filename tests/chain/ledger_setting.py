@@ -9,10 +9,12 @@ from pathlib import Path
 
 from deployed import Deployed
 from eth_account.signers.local import LocalAccount
+from web3 import Web3
 
 from anynode_contracts import events
 from anynode_contracts.entries import pack
 from anynode_ledger.book import Book
+from anynode_ledger.finality import Finality
 from anynode_ledger.intake import Intake
 from anynode_ledger.intents import Intent, IntentState, IntentStatus, Signed, signed_for
 from anynode_ledger.outbox import Outbox
@@ -59,9 +61,25 @@ class LedgerSetting:
     def intake(self) -> Intake:
         return Intake(self.book, self.deployed.w3, self.deployed.network, finality=0)
 
-    def outbox(self, on_step: Callable[[Intent, IntentState], None] | None = None, **settings: int) -> Outbox:
+    def outbox(
+        self,
+        on_step: Callable[[Intent, IntentState], None] | None = None,
+        *,
+        w3: Web3 | None = None,
+        finality: Finality = 0,
+        **settings: int,
+    ) -> Outbox:
+        """The poster's, over its own connection to the chain where a test has one."""
         deployed = self.deployed
-        return Outbox(self.book, deployed.w3, deployed.poster, deployed.sign_root, on_step=on_step, **settings)
+        return Outbox(
+            self.book,
+            w3 or deployed.w3,
+            deployed.poster,
+            deployed.sign_root,
+            on_step=on_step,
+            finality=finality,
+            **settings,  # type: ignore[arg-type]
+        )
 
     def begin(self, nodes: int = 3) -> None:
         """Register nodes and create the job, all on the chain, and take it in."""

@@ -145,7 +145,7 @@ def live(order: dict[str, Any]) -> None:
     def signatures(statement: RootStatement) -> list[RootSignature]:
         return [sign_root(verifier, statement, chain_id=network.chain_id, distributor=network.distributor)]
 
-    outbox = Outbox(book, w3, Account.from_key(order["key"]), signatures)
+    outbox = Outbox(book, w3, Account.from_key(order["key"]), signatures, finality=0)
     for _ in range(ADVANCES_MAX):
         if not outbox.advance():
             break

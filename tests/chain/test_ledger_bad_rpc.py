@@ -41,8 +41,7 @@ def bad(setting: LedgerSetting) -> Iterator[BadRpc]:
 
 @pytest.fixture
 def outbox(setting: LedgerSetting, bad: BadRpc) -> Outbox:
-    deployed = setting.deployed
-    return Outbox(setting.book, bad.connect(), deployed.poster, deployed.sign_root)
+    return setting.outbox(w3=bad.connect())
 
 
 @pytest.fixture
@@ -265,7 +264,7 @@ def test_the_next_batch_goes_on_where_a_bad_node_was(deployment: Deployed, tmp_p
     setting = LedgerSetting(deployment, tmp_path)
     setting.begin()
     with BadRpc.before(deployment.anvil.url) as bad:
-        outbox = Outbox(setting.book, bad.connect(), deployment.poster, deployment.sign_root)
+        outbox = setting.outbox(w3=bad.connect())
         for number in range(3):
             setting.earn(number, [TOKEN, TOKEN, TOKEN])
             assert settle(setting.book, deployment.network) is not None

@@ -71,7 +71,7 @@ class FaultyProvider(HTTPProvider):
 def over(setting: LedgerSetting, faulty: Faulty, on_step: OnStep | None) -> Outbox:
     """An outbox over a connection that fails where ``faulty`` says."""
     w3 = Web3(FaultyProvider(setting.deployed.anvil.url, faulty))
-    return Outbox(setting.book, w3, setting.deployed.poster, setting.deployed.sign_root, on_step=on_step)
+    return setting.outbox(on_step, w3=w3)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_any_point_of_failure_can_be_repeated(setting: LedgerSetting, lost: str)
 
 def test_a_silent_rpc_is_waited_for(setting: LedgerSetting) -> None:
     dead = connect("http://127.0.0.1:1", timeout_s=1)
-    left = Outbox(setting.book, dead, setting.deployed.poster, setting.deployed.sign_root).advance()
+    left = setting.outbox(w3=dead).advance()
     assert [status.state for status in left] == ["waiting"] * 3
     assert "the chain's RPC does not answer" in progress(left)
     assert setting.deliver() == []
@@ -200,18 +200,61 @@ def until_mined(outbox: Outbox) -> list[IntentStatus]:
     return left
 
 
-def test_confirmations_are_counted_and_a_reorganisation_starts_again(setting: LedgerSetting) -> None:
+def test_nothing_is_confirmed_before_it_is_final_and_a_reorganisation_starts_again(setting: LedgerSetting) -> None:
     anvil = setting.deployed.anvil
     before = anvil.snapshot()
-    left = until_mined(setting.outbox(confirmations=5))
+    left = until_mined(setting.outbox(finality=4))
     assert [status.state for status in left] == ["mined"] * 3
-    assert "of 5 confirmations" in left[0].note
+    assert "is not final yet" in left[0].note
     anvil.revert(before)
-    left = until_mined(setting.outbox(confirmations=5))
+    left = until_mined(setting.outbox(finality=4))
     assert [status.state for status in left] == ["mined"] * 3
     assert [len(setting.signed(status)) for status in left] == [1, 1, 1]
     anvil.mine(4)
-    assert setting.outbox(confirmations=5).advance() == []
+    assert setting.outbox(finality=4).advance() == []
+    setting.sent_once()
+
+
+def test_a_transaction_that_failed_in_a_block_that_is_not_final_is_not_signed_again(setting: LedgerSetting) -> None:
+    """In that block's place comes one in which it succeeds: signed for the next nonce too, it would draw twice."""
+    deployed, anvil = setting.deployed, setting.deployed.anvil
+    before = anvil.snapshot()
+    anvil.rpc("evm_setAutomine", False)
+    (draw, *_) = setting.outbox(finality=4).advance()
+    anvil.pass_time(60 * 86_400)  # the draw comes too late, and fails in its block
+    (draw, *_) = setting.outbox(finality=4).advance()
+    assert (draw.state, len(setting.signed(draw))) == ("sent", 1)
+    assert "tried again by itself when that is final" in draw.note
+    anvil.revert(before)
+    anvil.rpc("evm_setAutomine", True)
+    outbox = setting.outbox(finality=4)
+    assert len(until_mined(outbox)) == 3
+    anvil.mine(4)
+    assert outbox.advance() == []
+    assert len(setting.signed(draw)) == 1
+    assert deployed.w3.eth.get_transaction_count(deployed.poster.address) == 3
+    setting.sent_once()
+
+
+def test_what_another_copy_has_done_counts_when_it_is_final(setting: LedgerSetting) -> None:
+    """Found done in a block that is not final, and dropped with it: then it is sent after all."""
+    anvil = setting.deployed.anvil
+    start = (setting.folder / "ledger.sqlite", setting.folder / "copy.sqlite")
+    setting.close()
+    shutil.copy(*start)
+    setting.open()
+    before = anvil.snapshot()
+    until_mined(setting.outbox(finality=4))
+    setting.close()
+    shutil.copy(*reversed(start))
+    setting.open()
+    outbox = setting.outbox(finality=4)
+    left = outbox.advance()
+    assert [status.note for status in left] == ["done on the chain already, in a block that is not final yet"] * 3
+    anvil.revert(before)
+    assert len(until_mined(outbox)) == 3
+    anvil.mine(4)
+    assert outbox.advance() == []
     setting.sent_once()
 
 

@@ -6,19 +6,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deployed import Deployed
+from deployed import ROOT, Deployed
 from ledger_setting import TOKEN, LedgerSetting
 from sqlalchemy import select
 
+from anynode_contracts.anvil import Anvil, find_anvil
 from anynode_ledger import schema
 from anynode_ledger.intake import Intake
+from anynode_ledger.outbox import Outbox
 from anynode_ledger.reconcile import check
 from anynode_ledger.settlement import batches_of, settle
 
 DEPTHS = range(1, 13)
-FINALITY = max(DEPTHS) + 1
+EPOCH_BLOCKS = max(DEPTHS) // 2
+FINAL_AFTER = 2 * EPOCH_BLOCKS
 EITHER = ["sqlite", pytest.param("postgresql", marks=pytest.mark.deep)]
 pytestmark = pytest.mark.parametrize("url", EITHER, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def anvil() -> Iterator[Anvil]:
+    """A chain whose finalized block no reorganisation of these depths reaches."""
+    with Anvil.start(find_anvil(ROOT), epoch_blocks=EPOCH_BLOCKS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def deployed_once(anvil: Anvil) -> Deployed:
+    return Deployed.on(anvil)
 
 
 @pytest.fixture
@@ -33,8 +48,8 @@ def setting(deployment: Deployed, tmp_path: Path, url: str) -> Iterator[LedgerSe
 
 @pytest.fixture
 def intake(setting: LedgerSetting) -> Intake:
-    """Final is what no reorganisation of these depths reaches."""
-    return Intake(setting.book, setting.deployed.w3, setting.deployed.network, finality=FINALITY)
+    """As a verifier has it."""
+    return Intake(setting.book, setting.deployed.w3, setting.deployed.network)
 
 
 def fund(setting: LedgerSetting, amount_wei: int) -> None:
@@ -57,7 +72,7 @@ def test_every_depth_is_rewound(setting: LedgerSetting, intake: Intake, deep: bo
     """Another amount is funded in the lowest replaced block, on a branch that is longer by a block every other time."""
     depths = DEPTHS if deep else (1, 6, 12)
     anvil, funded_wei = setting.deployed.anvil, 100 * TOKEN
-    anvil.mine(FINALITY)
+    anvil.mine(FINAL_AFTER)
     for depth in depths:
         intake.advance()
         fork = anvil.snapshot()
@@ -71,7 +86,7 @@ def test_every_depth_is_rewound(setting: LedgerSetting, intake: Intake, deep: bo
         intake.advance()
         follows_the_chain(setting)
         assert setting.book.job(setting.job_id).funded_wei == funded_wei, "nothing counts before it is final"
-        anvil.mine(FINALITY)
+        anvil.mine(FINAL_AFTER)
         intake.advance()
         funded_wei += depth
         assert setting.book.job(setting.job_id).funded_wei == funded_wei
@@ -79,29 +94,67 @@ def test_every_depth_is_rewound(setting: LedgerSetting, intake: Intake, deep: bo
     check(setting.book, setting.deployed.w3, setting.deployed.network)
 
 
-@pytest.mark.deep
-def test_posting_survives_every_depth(setting: LedgerSetting, intake: Intake) -> None:
-    """A batch is mined and replaced: the same transactions go out again, and the batch is posted once."""
+def until_mined(outbox: Outbox) -> None:
+    """Until every intent is in a block; a busy chain takes a moment."""
+    while any(status.state != "mined" for status in outbox.advance()):
+        pass
+
+
+def test_posting_survives_every_depth(setting: LedgerSetting, intake: Intake, deep: bool) -> None:
+    """A batch is mined and replaced, by the outbox of a verifier: the same nonces go out again, and the batch is posted
+    once. Every other time so late that what was dropped is overdue, and replaced.
+    """
+    depths = DEPTHS if deep else (1, 2, 12)
     deployed, anvil = setting.deployed, setting.deployed.anvil
-    anvil.mine(FINALITY)
-    for depth in DEPTHS:
+    anvil.mine(FINAL_AFTER)
+    for done, depth in enumerate(depths):
         setting.earn(depth, [TOKEN, TOKEN, TOKEN])
         assert settle(setting.book, deployed.network) is not None
-        outbox = setting.outbox(confirmations=FINALITY)
+        outbox = Outbox(setting.book, deployed.w3, deployed.poster, deployed.sign_root)
         fork = anvil.snapshot()
-        while any(status.state != "mined" for status in outbox.advance()):
-            pass
+        until_mined(outbox)
         anvil.mine(max(0, depth - 2))
+        outbox.advance()
         intake.advance()
         anvil.revert(fork)
+        setting.now_s += done % 2 * 100
         intake.advance()
-        while any(status.state != "mined" for status in outbox.advance()):
-            pass
-        anvil.mine(FINALITY)
+        until_mined(outbox)
+        anvil.mine(FINAL_AFTER)
         assert outbox.advance() == []
         deployed.pass_window()
-        anvil.mine(FINALITY)
+        anvil.mine(FINAL_AFTER)
         intake.advance()
-        assert [stored.state for stored in batches_of(setting.book)] == ["posted"] * depth
+        assert [stored.state for stored in batches_of(setting.book)] == ["posted"] * (done + 1)
         check(setting.book, deployed.w3, deployed.network)
-    assert deployed.w3.eth.get_transaction_count(deployed.poster.address) == 2 * len(DEPTHS)
+    assert deployed.w3.eth.get_transaction_count(deployed.poster.address) == 2 * len(depths)
+
+
+def test_the_last_block_alone_is_replaced(setting: LedgerSetting, intake: Intake) -> None:
+    """Only the root was in it, or the draw too, with blocks on top in which others' transactions are."""
+    deployed, anvil = setting.deployed, setting.deployed.anvil
+    setting.earn(1, [TOKEN, TOKEN, TOKEN])
+    assert settle(setting.book, deployed.network) is not None
+    outbox = Outbox(setting.book, deployed.w3, deployed.poster, deployed.sign_root)
+    forks: dict[str, str] = {}
+    anvil.rpc("evm_setAutomine", False)
+    while len(forks) < 2:
+        for status in outbox.advance():
+            if status.state == "sent" and status.intent.kind not in forks:
+                forks[status.intent.kind] = anvil.snapshot()
+        anvil.mine(1)
+    anvil.rpc("evm_setAutomine", True)
+    until_mined(outbox)
+    for kind in ("postRoot", "draw"):
+        anvil.revert(forks[kind])
+        setting.now_s += 1_000
+        until_mined(outbox)
+    anvil.mine(FINAL_AFTER)
+    assert outbox.advance() == []
+    assert deployed.w3.eth.get_transaction_count(deployed.poster.address) == 2
+    intake.advance()
+    setting.deployed.pass_window()
+    anvil.mine(FINAL_AFTER)
+    intake.advance()
+    assert [stored.state for stored in batches_of(setting.book)] == ["posted"]
+    check(setting.book, deployed.w3, deployed.network)

@@ -51,7 +51,12 @@ def slashes(setting: LedgerSetting) -> SlashesClient:
 
 def deliver(setting: LedgerSetting) -> None:
     outbox = Outbox(
-        setting.book, setting.deployed.w3, setting.deployed.slasher, setting.deployed.sign_root, slashes=True
+        setting.book,
+        setting.deployed.w3,
+        setting.deployed.slasher,
+        setting.deployed.sign_root,
+        slashes=True,
+        finality=0,
     )
     while outbox.advance():  # a busy chain takes a moment until the block is there
         pass

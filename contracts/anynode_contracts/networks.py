@@ -15,6 +15,7 @@ from web3.exceptions import Web3Exception
 
 from anynode_contracts.errors import UnreachableError, UserError
 from anynode_contracts.files import write_aside
+from anynode_contracts.rpc import RpcProvider, shown
 
 #: A network file is short; anything longer is something else.
 _FILE_BYTES_MAX = 1 << 20
@@ -78,6 +79,11 @@ class Network(BaseModel):
         """How many verifiers must sign a record: ``quorum``, or more than half where the file names none."""
         return self.quorum or len(self.verifiers) // 2 + 1
 
+    @property
+    def rpc_shown(self) -> str:
+        """What of ``rpc_url`` may be shown: it may hold a key."""
+        return shown(self.rpc_url)
+
     @classmethod
     def load(cls, path: Path) -> Network:
         """Read a network file. Raises ``UserError`` if it is missing or wrong anywhere."""
@@ -102,7 +108,7 @@ class Network(BaseModel):
 
     def save(self, path: Path) -> None:
         """Write the file aside and rename it. Raises ``UserError`` if the disk refuses."""
-        lines = ["# An AnyNode network. Whoever has this file can join; it holds no secret."]
+        lines = ["# An AnyNode network. Whoever has this file can join; it holds no secret but a key in rpc_url."]
         for field, value in self.model_dump().items():
             lines.append(f"{field} = {_toml(field, value)}")
         write_aside(path, ("\n".join(lines) + "\n").encode())
@@ -110,7 +116,7 @@ class Network(BaseModel):
 
 def connect(rpc_url: str, *, timeout_s: float = 10.0) -> Web3:
     """A client for ``rpc_url``; nothing is sent yet."""
-    return Web3(Web3.HTTPProvider(rpc_url, request_kwargs={"timeout": timeout_s}))
+    return Web3(RpcProvider(rpc_url, request_kwargs={"timeout": timeout_s}))
 
 
 def check_chain(w3: Web3, network: Network) -> None:
@@ -124,11 +130,11 @@ def check_chain(w3: Web3, network: Network) -> None:
         code = w3.eth.get_code(Web3.to_checksum_address(network.distributor)) if chain_id == network.chain_id else b""
     except (RequestException, Web3Exception, OSError) as error:
         raise UnreachableError(
-            f"no Ethereum RPC answers at {network.rpc_url}; start it or correct rpc_url in the network file"
+            f"no Ethereum RPC answers at {network.rpc_shown}; start it or correct rpc_url in the network file"
         ) from error
     if chain_id != network.chain_id:
         raise UserError(
-            f"wrong chain id: {network.rpc_url} serves chain {chain_id} but network {network.name} is on chain "
+            f"wrong chain id: {network.rpc_shown} serves chain {chain_id} but network {network.name} is on chain "
             f"{network.chain_id}; correct rpc_url in the network file"
         )
     if not code:

@@ -94,15 +94,15 @@ class Intake:
             return self._advance()
         except (RequestException, Web3Exception, OSError) as error:
             raise UnreachableError(
-                f"the RPC at {self._network.rpc_url} does not answer ({brief(error)}); start it, reading goes on where"
-                " it stopped"
+                f"the RPC at {self._network.rpc_shown} does not answer ({brief(error)}); start it, reading goes on"
+                " where it stopped"
             ) from error
 
     def _advance(self) -> IntakeStatus:
         chain_id = self._w3.eth.chain_id
         if chain_id != self._network.chain_id:
             raise UserError(
-                f"wrong chain id: {self._network.rpc_url} serves chain {chain_id} but network {self._network.name} is"
+                f"wrong chain id: {self._network.rpc_shown} serves chain {chain_id} but network {self._network.name} is"
                 f" on chain {self._network.chain_id}; correct rpc_url in the network file"
             )
         for _ in range(REWINDS_MAX):
@@ -126,7 +126,7 @@ class Intake:
                 return
             if posted and found is None:
                 raise UnreachableError(
-                    f"the RPC at {self._network.rpc_url} is behind: it has no block {header.number}, which is booked"
+                    f"the RPC at {self._network.rpc_shown} is behind: it has no block {header.number}, which is booked"
                     " already; reading goes on when it has caught up"
                 )
             if posted:

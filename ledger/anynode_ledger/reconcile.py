@@ -70,7 +70,7 @@ def check(book: Book, w3: Web3 | None, network: Network) -> Reconciliation:
         proofs.append(_check_roots(seen.batches, DistributorClient(w3, network.distributor), seen.block))
     except (RequestException, Web3Exception, OSError) as error:
         raise UnreachableError(
-            f"the RPC at {network.rpc_url} does not answer, so the chain cannot be compared; start it and check again"
+            f"the RPC at {network.rpc_shown} does not answer, so the chain cannot be compared; start it and check again"
         ) from error
     return Reconciliation(block=seen.block, proofs=tuple(proofs))
 

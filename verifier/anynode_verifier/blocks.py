@@ -37,12 +37,12 @@ class Blocks:
     def __init__(
         self,
         w3: Web3,
-        rpc_url: str,
+        rpc_shown: str,
         clock: Callable[[], float] = time.monotonic,
         *,
         audit_delay_blocks: int = AUDIT_DELAY_BLOCKS,
     ) -> None:
-        self._w3, self._rpc_url, self._clock, self._delay_blocks = w3, rpc_url, clock, audit_delay_blocks
+        self._w3, self._rpc_shown, self._clock, self._delay_blocks = w3, rpc_shown, clock, audit_delay_blocks
         self._read_at = clock()
         self._newest_height = 0
         self._newest_hash = "0x" + "0" * 64
@@ -51,7 +51,7 @@ class Blocks:
     def of(cls, w3: Web3, network: Network) -> Blocks:
         """For a verifier of this network: among several, a draw's block is later than the others need to look."""
         delay_blocks = SHARED_DELAY_BLOCKS if len(network.verifiers) > 1 else AUDIT_DELAY_BLOCKS
-        return cls(w3, network.rpc_url, audit_delay_blocks=delay_blocks)
+        return cls(w3, network.rpc_shown, audit_delay_blocks=delay_blocks)
 
     async def beacon(self, head: str) -> BeaconBlock:
         """The newest block. While the RPC is down, rounds go on: the beacon is then a hash of the last known block
@@ -95,7 +95,7 @@ class Blocks:
     def _newest(self) -> tuple[int, str]:
         block = self._read("latest")
         if block is None:
-            raise UnreachableError(f"the RPC at {self._rpc_url} has no block yet; wait until it has synced")
+            raise UnreachableError(f"the RPC at {self._rpc_shown} has no block yet; wait until it has synced")
         return block
 
     def _hash_at(self, height: int) -> str | None:
@@ -109,6 +109,6 @@ class Blocks:
             return None
         except (RequestException, Web3Exception, OSError) as error:
             raise UnreachableError(
-                f"the RPC at {self._rpc_url} does not answer; start it, everything that waits goes on by itself"
+                f"the RPC at {self._rpc_shown} does not answer; start it, everything that waits goes on by itself"
             ) from error
         return block["number"], Web3.to_hex(block["hash"])

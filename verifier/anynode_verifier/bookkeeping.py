@@ -104,7 +104,9 @@ class Bookkeeping:
             self._answer_for_secrets(list(withheld()))
             self._chain_note = f"block {reading.head}, booked up to block {reading.posted}"
         except (UnreachableError, RequestException, Web3Exception, OSError) as error:
-            note = f"no answer from the RPC at {self._network.rpc_url}; everything that waits for it goes on by itself"
+            note = (
+                f"no answer from the RPC at {self._network.rpc_shown}; everything that waits for it goes on by itself"
+            )
             if self._chain_note != note:
                 log.warning("%s (%s)", note, error)
             self._chain_note = note

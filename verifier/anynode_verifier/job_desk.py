@@ -78,7 +78,7 @@ class JobDesk:
             found = await asyncio.to_thread(self._escrow.job, job.job_id)
         except (RequestException, Web3Exception, OSError) as error:
             raise UnreachableError(
-                f"the verifier's RPC at {self._network.rpc_url} does not answer; submit again when it does"
+                f"the verifier's RPC at {self._network.rpc_shown} does not answer; submit again when it does"
             ) from error
         held = found.remaining_wei if found is not None else 0
         if found is None or held < job.pay.budget_wei:

@@ -287,14 +287,17 @@ def _check_development_chain(w3: Web3, rpc_url: str) -> None:
     from web3.exceptions import Web3Exception
 
     from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
+    from anynode_contracts.rpc import shown
 
     try:
         chain_id = w3.eth.chain_id
     except (RequestException, Web3Exception, OSError) as error:
-        raise UnreachableError(f"no Ethereum RPC answers at {rpc_url}; start one with `anynode chain`") from error
+        raise UnreachableError(
+            f"no Ethereum RPC answers at {shown(rpc_url)}; start one with `anynode chain`"
+        ) from error
     if chain_id != DEVELOPMENT_CHAIN_ID:
         raise UserError(
-            f"wrong chain id: {rpc_url} serves chain {chain_id} and not a development chain "
+            f"wrong chain id: {shown(rpc_url)} serves chain {chain_id} and not a development chain "
             f"({DEVELOPMENT_CHAIN_ID}); start one with `anynode chain`"
         )
 

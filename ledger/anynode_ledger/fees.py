@@ -14,8 +14,8 @@ class Fees:
 
 
 def raised(fee_wei: int) -> int:
-    """12.5 % more, rounded up: what nodes ask of a replacement on the same nonce."""
-    return fee_wei + -(-fee_wei // 8)
+    """12.5 % more, rounded up, and a wei at least: nodes refuse a replacement of which either fee is not raised."""
+    return fee_wei + max(1, -(-fee_wei // 8))
 
 
 def replacement(former: Fees, now: Fees, limit_wei: int) -> Fees | None:

@@ -186,13 +186,7 @@ class Outbox:
 
     def _sign(self, status: IntentStatus, known: Sequence[Signed]) -> Signed:
         """Lock the next nonce and store the signed bytes. Simulated first, so that a refusal costs no gas."""
-        transaction = self._build(status.intent, nonce=None)
-        if int(cast(int, transaction["maxFeePerGas"])) > self._max_fee_wei:
-            raise RefusedError(
-                f"gas costs {transaction['maxFeePerGas']!r} wei, the limit is {self._max_fee_wei} wei; waiting until"
-                " it is cheaper"
-            )
-        return self._store(status, transaction, known, lock_nonce=True)
+        return self._store(status, self._build_first(status.intent, nonce=None), known, lock_nonce=True)
 
     def _replace(self, status: IntentStatus, signed: Sequence[Signed]) -> Signed:
         """The same call on the same nonce for at least an eighth more; the former one if that is over the limit."""
@@ -204,6 +198,15 @@ class Outbox:
             return former
         transaction["maxFeePerGas"], transaction["maxPriorityFeePerGas"] = Wei(fees.max_wei), Wei(fees.priority_wei)
         return self._store(status, transaction, signed, lock_nonce=False)
+
+    def _build_first(self, intent: Intent, *, nonce: int | None) -> TxParams:
+        transaction = self._build(intent, nonce=nonce)
+        if int(cast(int, transaction["maxFeePerGas"])) > self._max_fee_wei:
+            raise RefusedError(
+                f"gas costs {transaction['maxFeePerGas']!r} wei, the limit is {self._max_fee_wei} wei; waiting until"
+                " it is cheaper"
+            )
+        return transaction
 
     def _build(self, intent: Intent, *, nonce: int | None) -> TxParams:
         call, sender = call_of(self._w3, intent, self._root_signatures), self._account.address
@@ -257,7 +260,7 @@ class Outbox:
                 status = IntentStatus(queue(journal, intent), intent, "waiting", "")
                 signed = signed_for(journal, status.id)
             if not signed:
-                signed = [self._store(status, self._build(intent, nonce=nonce), [], lock_nonce=False)]
+                signed = [self._store(status, self._build_first(intent, nonce=nonce), [], lock_nonce=False)]
             elif self._is_overdue(signed[-1]):
                 signed = [self._replace(status, signed)]
             self._submit(intent, signed[-1])

@@ -258,6 +258,23 @@ def test_a_spike_above_the_limit_is_waited_out(setting: LedgerSetting, pass_at: 
     assert setting.signed(draw) == offers
 
 
+def test_what_fills_a_nonce_keeps_to_the_limit_too(
+    setting: LedgerSetting, bad: BadRpc, pass_at: Callable[[int], None]
+) -> None:
+    limit_wei = 50 * GWEI
+    outbox = setting.outbox(w3=bad.connect(), max_fee_wei=limit_wei)
+    bad.fault(COUNT, "add", amount=1)
+    outbox.advance()
+    bad.heal()
+    pass_at(400)
+    (draw, *_) = outbox.advance()
+    assert draw.note.startswith("gas costs")
+    assert [setting.signed(one) for one in fills(setting)] == [[]]
+    pass_at(10)
+    finish(setting, outbox)
+    assert [one.max_fee_wei <= limit_wei for fill in fills(setting) for one in setting.signed(fill)] == [True]
+
+
 @pytest.mark.deep
 def test_the_next_batch_goes_on_where_a_bad_node_was(deployment: Deployed, tmp_path: Path) -> None:
     """No nonce of the first batch stands in the way of the second."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, insert, select
-from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from anynode_contracts.errors import UserError, invariant
 from anynode_ledger import accounts as chart
@@ -20,6 +20,9 @@ from anynode_ledger.earning import credit, last_slash_s, reinstate, release, rep
 from anynode_ledger.journal import Journal
 from anynode_ledger.pay import Credit
 from anynode_ledger.registry import node_key, record_node
+
+_FAILURES = (OperationalError, InternalError, InterfaceError)
+"""A database that is down, locked, full or damaged, or a line to it that is dead."""
 
 
 class Book:
@@ -61,11 +64,11 @@ class Book:
                     journal = self._load(connection)
                     yield journal
                     self._seq = journal.newest_seq()
-            except (OperationalError, InternalError) as error:
+            except _FAILURES as error:
                 self._forget()
                 raise UserError(
-                    f"the ledger's database cannot be written ({error.orig}), and nothing of this was booked; free some"
-                    " space, or end whatever else has it open, and repeat"
+                    f"the ledger's database cannot be written ({self._said(error)}), and nothing of this was booked;"
+                    " see that it runs, its disk has space and nothing else has it open, and repeat"
                 ) from error
             except BaseException:
                 self._forget()
@@ -73,9 +76,19 @@ class Book:
 
     @contextmanager
     def read(self) -> Iterator[Journal]:
-        """One consistent view, with balances as of its start."""
-        with self._exclusive(), begin_read(self._engine) as connection:
-            yield self._load(connection)
+        """One consistent view, with balances as of its start. Raises ``UserError`` while the database is down."""
+        with self._exclusive():
+            try:
+                with begin_read(self._engine) as connection:
+                    yield self._load(connection)
+            except _FAILURES as error:
+                raise UserError(
+                    f"the ledger's database cannot be read ({self._said(error)}); see that it runs, and repeat"
+                ) from error
+
+    def _said(self, error: DBAPIError) -> str:
+        """A server's errors name hosts and users, which are nobody else's business: of these only the kind."""
+        return str(error.orig) if self._engine.dialect.name == "sqlite" else type(error.orig).__name__
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -24,8 +24,11 @@ _WRITE_LOCK = 0x416E794E6F6465  # PostgreSQL advisory lock key: "AnyNode"
 
 
 def open_engine(url: str) -> Engine:
-    """An engine on a migrated database. Raises ``UserError`` for a bad URL, path or file."""
-    engine = create_engine(_parse(url))
+    """An engine on a migrated database. Raises ``UserError`` for a bad URL, path or file.
+
+    A connection that died with its server is found out before it is used, and replaced.
+    """
+    engine = create_engine(_parse(url), pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     with _whole_or_disposed(engine, url), begin_write(engine) as connection:
@@ -44,7 +47,7 @@ def open_read_only(url: str) -> Engine:
         engine = create_engine(_read_only_file(parsed))
         event.listen(engine, "connect", _prepare_sqlite_reader)
     else:
-        engine = create_engine(parsed, execution_options={"postgresql_readonly": True})
+        engine = create_engine(parsed, pool_pre_ping=True, execution_options={"postgresql_readonly": True})
     with _whole_or_disposed(engine, url), begin_read(engine) as connection:
         if not is_newest(connection):
             raise UserError(

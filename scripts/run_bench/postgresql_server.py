@@ -79,11 +79,11 @@ class Server:
     ``durable``: writes reach the disk before they count, as on a real server; tests do without.
     """
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes], drain: threading.Thread) -> None:
+    def __init__(self, folder: Path, command: list[str]) -> None:
         self.folder = folder
-        self.process = process
-        self._drain = drain
+        self._program = command
         self._numbers = itertools.count(1)
+        self.resume()
 
     @classmethod
     def start(cls, *, durable: bool = False) -> Server:
@@ -109,15 +109,13 @@ class Server:
             subprocess.run([*made, "--locale=C"], cwd=folder, capture_output=True, check=True)
             settings = [part for one in (*_SETTINGS, *(() if durable else _QUICK)) for part in ("-c", one)]
             command = [*as_owner, str(binaries / "postgres"), "-D", str(data), "-k", str(folder), *settings]
-            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            drain = _wait(process)
+            return cls(folder, command)
         except subprocess.CalledProcessError as error:
             shutil.rmtree(folder)
             raise UserError(f"{binaries}/initdb failed: {error.stderr.decode()[-300:]}; run it by hand") from error
         except BaseException:
             shutil.rmtree(folder)
             raise
-        return cls(folder, process, drain)
 
     def url(self, name: str) -> str:
         """The database ``name`` as the ledger takes it."""
@@ -137,8 +135,15 @@ class Server:
         with psycopg.connect(host=str(self.folder), user=_OWNER, dbname="postgres", autocommit=True) as connection:
             connection.execute(command.encode())
 
-    def stop(self) -> None:
-        """End the server, whoever is connected, wait for it, and remove its folder."""
+    def resume(self) -> None:
+        """Run it on what is in its folder, and return once it takes connections."""
+        self.process = subprocess.Popen(
+            self._program, cwd=self.folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        self._drain = _wait(self.process)
+
+    def halt(self) -> None:
+        """End the server, whoever is connected, and wait for it. What it has stored stays."""
         self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(_STOP_WAIT_S)
@@ -146,6 +151,10 @@ class Server:
             self.process.kill()
             self.process.wait()
         self._drain.join()
+
+    def stop(self) -> None:
+        """End the server, whoever is connected, wait for it, and remove its folder."""
+        self.halt()
         shutil.rmtree(self.folder)
 
     def __enter__(self) -> Server:

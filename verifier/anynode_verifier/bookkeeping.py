@@ -64,6 +64,7 @@ class Bookkeeping:
         self._accounts: dict[str, JobAccount] = {}
         self._chain_note = "not read yet"
         self._waiting_for = ""
+        self._handed_in = False
 
     def follow(self, account: JobAccount) -> None:
         """Book from now on what the records of a job earn."""
@@ -87,8 +88,6 @@ class Bookkeeping:
         """Go on until cancelled; an RPC that is down makes all of it wait and nothing else. ``proofs`` are those that
         verifiers have broken their word, ``withheld`` the audit secrets that verdicts had to do without.
         """
-        if self._outbox is not None:
-            await asyncio.to_thread(self._registrar.hand_in_own, self._book.node_index)
         while True:
             await asyncio.to_thread(self._advance, proofs, withheld)
             await asyncio.sleep(CHAIN_PAUSE_S)
@@ -99,7 +98,7 @@ class Bookkeeping:
         try:
             reading = self._intake.advance()
             if self._outbox is not None:
-                self._registrar.advance()
+                self._register()
                 self._accuser.advance(proofs())
             self._answer_for_secrets(list(withheld()))
             self._chain_note = f"block {reading.head}, booked up to block {reading.posted}"
@@ -128,6 +127,12 @@ class Bookkeeping:
         except UserError as error:
             log.warning("%s", error)
             self._waiting_for = str(error)
+
+    def _register(self) -> None:
+        if not self._handed_in:
+            self._registrar.hand_in_own(self._book.node_index)
+            self._handed_in = True
+        self._registrar.advance()
 
     def _answer_for_secrets(self, withheld: list[Withheld]) -> None:
         """Have others slashed for theirs, and say ours."""

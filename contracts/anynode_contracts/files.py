@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from io import FileIO
@@ -12,7 +13,8 @@ from anynode_contracts.errors import StorageError
 
 
 def write_aside(path: Path, *parts: bytes | bytearray | memoryview, durable: bool = True) -> None:
-    """Write ``parts`` one after the other beside ``path``, sync, rename.
+    """Write ``parts`` one after the other beside ``path``, sync, rename, sync the folder: then no power cut brings back
+    what was there before.
 
     Raises ``StorageError`` when the disk is full or not writable.
     Without ``durable`` there is no sync: a killed process loses nothing, a power cut may leave the file damaged.
@@ -23,7 +25,7 @@ def write_aside(path: Path, *parts: bytes | bytearray | memoryview, durable: boo
         try:
             handle = _create(name)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             handle = _create(name)
         aside = name
         with FileIO(handle, "wb") as file:
@@ -32,6 +34,8 @@ def write_aside(path: Path, *parts: bytes | bytearray | memoryview, durable: boo
             if durable:
                 os.fsync(file.fileno())
         os.replace(aside, path)  # noqa: PTH105 (thousands of chunks a round are written: a Path would cost a tenth)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             if aside:
@@ -45,7 +49,7 @@ def append_synced(path: Path, data: bytes) -> None:
     Raises ``StorageError`` when the disk is full or not writable.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # Unbuffered: what a full disk did not take must not wait in a buffer to be written behind our back.
         with FileIO(path, "ab") as file:
             before = file.tell()
@@ -55,8 +59,33 @@ def append_synced(path: Path, data: bytes) -> None:
             except OSError:
                 file.truncate(before)
                 raise
+        if before == 0:
+            sync_folder(path.parent)  # it may be new
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it, where there is none, each with its name on the disk. Raises ``OSError``."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True, mode=mode)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which names a folder holds, on systems that can. Raises ``OSError``."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that knows no such thing
+            raise
+    finally:
+        os.close(handle)
 
 
 def _create(name: str) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from anynode.blobs.manifest import CHUNK_BYTES_MAX, ChunkRef, Manifest, cut
 from anynode_contracts.canonical import hash_hex
 from anynode_contracts.errors import RefusedError
-from anynode_contracts.files import cannot_write, write_aside
+from anynode_contracts.files import cannot_write, sync_folder, write_aside
 
 SYNCS_AT_ONCE = 4
 """A file system writes its journal once for all syncs that wait for it."""
@@ -68,8 +68,11 @@ class BlobStore:
         """Make stored blobs durable. Raises ``StorageError`` when the disk fails, ``RefusedError`` for one that is
         missing.
         """
+        wanted = list(digests)
         with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
-            for _ in pool.map(self._sync, digests):
+            for _ in pool.map(self._sync, wanted):
+                pass
+            for _ in pool.map(self._sync_folder, {self.path(digest).parent for digest in wanted}):
                 pass
 
     def sync_blob(self, root: str, kind: str) -> None:
@@ -86,6 +89,12 @@ class BlobStore:
             raise RefusedError(f"blob {digest[:16]}… is not here; fetch it from a peer that has it") from error
         except OSError as error:
             raise cannot_write(path, error) from error
+
+    def _sync_folder(self, folder: Path) -> None:
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
 
     def put_manifest(self, manifest: Manifest) -> str:
         """Store a manifest whose chunks are already here, and return its root."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anynode_contracts.errors import UserError
-from anynode_contracts.files import write_aside
+from anynode_contracts.files import cannot_write, make_folder, sync_folder, write_aside
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -64,7 +64,7 @@ def store(path: Path, account: LocalAccount, password: str, *, scrypt_n: int = S
     check_new_password(password)
     refuse_existing(path)
     keystore = Account.encrypt(account.key, password, kdf="scrypt", iterations=scrypt_n)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent, 0o700)
     aside = path.with_name(f".new-{os.getpid()}-{path.name}")
     write_aside(aside, json.dumps(keystore, indent=1).encode())  # created with mode 0600
     try:
@@ -73,6 +73,10 @@ def store(path: Path, account: LocalAccount, password: str, *, scrypt_n: int = S
         refuse_existing(path)
     finally:
         aside.unlink()
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
     return Wallet(path.stem, str(account.address), path)
 
 

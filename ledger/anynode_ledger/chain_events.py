@@ -1,10 +1,14 @@
-"""What each final event of the chain means in the book, in the transaction of its block."""
+"""What each final event of the chain means in the book, in the transaction of its block.
+
+Anybody may cause most of these events, with amounts of zero too: what moves no wei is not booked, and what does not fit
+the book is a difference to look into, never the end of the process.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from anynode_contracts.errors import RefusedError
+from anynode_contracts.errors import DifferenceError, InvariantError, RefusedError
 from anynode_contracts.events import (
     ChainEvent,
     Claimed,
@@ -28,21 +32,32 @@ from anynode_ledger.settlement import book_claim, resolve, stored_batches
 
 
 def book_event(journal: Journal, network: Network, event: ChainEvent) -> None:
-    """Book one final event. Repeating it does nothing: its transfers are named by block hash and log index."""
+    """Book one final event. Repeating it does nothing: its transfers are named by block hash and log index.
+
+    Raises ``DifferenceError`` when the book has no place for it, as where an earlier event was left out.
+    """
     at = event.position
     transfer_id = f"event/{network.chain_id}/{at.block_hash.hex()}/{at.log_index}"
+    try:
+        _book(journal, network, event, transfer_id)
+    except InvariantError as error:
+        what = type(event).__name__
+        raise DifferenceError(f"the event {what} of block {at.block_number} does not fit the book: {error}") from error
+
+
+def _book(journal: Journal, network: Network, event: ChainEvent, transfer_id: str) -> None:
     match event:
         case Registered():
             record_node(journal, event.index, event.node, event.payout)
         case JobCreated():
-            _fund(journal, event.job, event.budget_wei, transfer_id)
+            _fund(journal, event.job.hex(), event.budget_wei, transfer_id)
         case JobFunded():
-            _fund(journal, event.job, event.amount_wei, transfer_id)
+            _fund(journal, event.job.hex(), event.amount_wei, transfer_id)
         case JobDrawn():
             source = chart.custody_escrow(event.job.hex())
-            journal.append(Transfer(transfer_id, chart.CUSTODY_DISTRIBUTOR, source, event.amount_wei, "draw"))
+            _move(journal, Transfer(transfer_id, chart.CUSTODY_DISTRIBUTOR, source, event.amount_wei, "draw"))
         case Funded() if event.funder != network.escrow:
-            journal.append(Transfer(transfer_id, chart.CUSTODY_DISTRIBUTOR, chart.GIFTS, event.amount_wei, "gift"))
+            _move(journal, Transfer(transfer_id, chart.CUSTODY_DISTRIBUTOR, chart.GIFTS, event.amount_wei, "gift"))
         case JobRefunded():
             _refund(journal, event.job.hex(), event.amount_wei, transfer_id)
         case RootVetoed():
@@ -92,19 +107,21 @@ def change_payouts(journal: Journal, events: Iterable[ChainEvent], now_s: int) -
             record_node(journal, index, node_key(journal, index), request.payout)
 
 
-def _fund(journal: Journal, job: bytes, amount_wei: int, transfer_id: str) -> None:
-    job_id = job.hex()
-    journal.append(Transfer(transfer_id, chart.custody_escrow(job_id), chart.escrow(job_id), amount_wei, "fund"))
+def _fund(journal: Journal, job_id: str, amount_wei: int, transfer_id: str) -> None:
+    _move(journal, Transfer(transfer_id, chart.custody_escrow(job_id), chart.escrow(job_id), amount_wei, "fund"))
 
 
 def _refund(journal: Journal, job_id: str, amount_wei: int, transfer_id: str) -> None:
     """30 days after the deadline the owner gets the rest whatever happens: also what was owed and not drawn."""
-    if amount_wei == 0 or journal.has(transfer_id):
+    if journal.has(transfer_id):
         return
     own = min(amount_wei, journal.balances.available_wei(chart.escrow(job_id)))
     custody = chart.custody_escrow(job_id)
-    if own:
-        journal.append(Transfer(transfer_id, chart.escrow(job_id), custody, own, "refund"))
-    if amount_wei > own:
-        shortfall_id = f"{transfer_id}/owed" if own else transfer_id
-        journal.append(Transfer(shortfall_id, chart.shortfall(job_id), custody, amount_wei - own, "refund"))
+    _move(journal, Transfer(transfer_id, chart.escrow(job_id), custody, own, "refund"))
+    shortfall_id = f"{transfer_id}/owed" if own else transfer_id
+    _move(journal, Transfer(shortfall_id, chart.shortfall(job_id), custody, amount_wei - own, "refund"))
+
+
+def _move(journal: Journal, transfer: Transfer) -> None:
+    if transfer.amount_wei:
+        journal.append(transfer)

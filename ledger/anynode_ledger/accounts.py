@@ -24,8 +24,9 @@ KINDS: dict[str, tuple[Literal["debit", "credit"], tuple[str, ...]]] = {
     "custody_distributor": ("debit", ()),  # tokens in RewardDistributor
     "custody_wallets": ("debit", ()),  # tokens that claims handed over
     "gifts": ("credit", ()),  # tokens that somebody put into RewardDistributor outside any job
-    "shortfall": ("debit", ("job",)),  # refunded to the owner although already owed to nodes
+    "shortfall": ("debit", ("job",)),  # the owner's again although already owed to nodes
     "escrow": ("credit", ("job",)),  # a job's money that nobody has earned; rounding remainders stay here
+    "refundable": ("credit", ("job",)),  # in escrow, and nobody's but the owner's: it cannot be drawn any more
     "held_back": ("credit", ("node", "job")),
     "accrued": ("credit", ("node", "job")),
     "slashed": ("credit", ("node", "job")),  # passed through on the way back to the job
@@ -52,7 +53,8 @@ REASONS: dict[str, frozenset[tuple[str, str]]] = {
     "gift": frozenset({("custody_distributor", "gifts")}),
     "claim": frozenset({("payable", "paid")}),
     "hand_over": frozenset({("custody_wallets", "custody_distributor")}),
-    "refund": frozenset({("escrow", "custody_escrow"), ("shortfall", "custody_escrow")}),
+    "lapse": frozenset({("escrow", "refundable"), ("shortfall", "refundable")}),
+    "refund": frozenset({("refundable", "custody_escrow")}),
 }
 
 
@@ -101,6 +103,10 @@ def custody_escrow(job_id: str) -> str:
 
 def shortfall(job_id: str) -> str:
     return f"shortfall/{job_id}"
+
+
+def refundable(job_id: str) -> str:
+    return f"refundable/{job_id}"
 
 
 def held_back(node_index: int, job_id: str) -> str:
@@ -254,6 +260,21 @@ class Balances:
         """Everything that ever entered (or is about to enter) the node's payable account: whole gwei."""
         totals = self.totals.get(payable(node_index), Totals())
         return totals.credits + totals.credits_pending
+
+    def drawn_wei(self, job_id: str) -> int:
+        """What has left the job's escrow for the distributor."""
+        out, back = self.totals.get(custody_escrow(job_id), Totals()), self.totals.get(refundable(job_id), Totals())
+        return out.credits - back.debits
+
+    def drawable_wei(self, job_id: str) -> int:
+        """What can be drawn from the job's escrow in all, earlier draws included: what has not lapsed of its money."""
+        put_in, back = self.totals.get(custody_escrow(job_id), Totals()), self.totals.get(refundable(job_id), Totals())
+        return put_in.debits - back.credits
+
+    def undrawn_wei(self) -> dict[str, int]:
+        """By job whose escrow pays nothing more, what was put in and not drawn."""
+        ended = [account.job_id or "" for account in self.of_kind("refundable")]
+        return {job_id: self.totals[custody_escrow(job_id)].debits - self.drawn_wei(job_id) for job_id in ended}
 
     def check(self) -> None:
         """Debits = credits, assets = liabilities, and what only passes through has gone on.

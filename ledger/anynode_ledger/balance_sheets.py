@@ -35,8 +35,10 @@ class NodeBalance:
 
 @dataclass(frozen=True, slots=True)
 class JobBalance:
-    """One job's money in wei: funded = unspent + credited to nodes + refunded. ``closed`` says that it ended.
+    """One job's money in wei: funded + missing = unspent + credited to nodes + refundable + refunded. ``closed`` says
+    that it ended.
 
+    ``refundable`` cannot be drawn any more: the owner may take it back. ``missing`` of that was earned by nodes.
     ``fees`` is what audits and replays have cost it, which is part of what was credited.
     """
 
@@ -46,6 +48,8 @@ class JobBalance:
     credited_wei: int
     fees_wei: int
     drawn_wei: int
+    missing_wei: int
+    refundable_wei: int
     refunded_wei: int
     in_escrow_wei: int
     closed: bool
@@ -83,21 +87,21 @@ def job_balance(journal: Journal, job_id: str) -> JobBalance:
     balances = journal.balances
     custody = balances.totals.get(chart.custody_escrow(job_id), chart.Totals())
     own = balances.totals.get(chart.escrow(job_id), chart.Totals())
-    owed_and_gone = balances.totals.get(chart.shortfall(job_id), chart.Totals())
+    back = balances.totals.get(chart.refundable(job_id), chart.Totals())
     drawn = sum(
         row.amount_wei
         for row in journal.connection.execute(select(schema.draws).where(schema.draws.c.job_id == job_id))
     )
-    credited = balances.committed.get(job_id, 0)
-    unspent = own.credits - own.debits
     return JobBalance(
         job_id=job_id,
         funded_wei=custody.debits,
-        unspent_wei=unspent,
-        credited_wei=credited,
+        unspent_wei=own.credits - own.debits,
+        credited_wei=balances.committed.get(job_id, 0),
         fees_wei=balances.totals.get(chart.fees(job_id), chart.Totals()).credits,
         drawn_wei=drawn,
-        refunded_wei=custody.debits - unspent - credited + owed_and_gone.debits,
+        missing_wei=balances.sum_wei("shortfall", job_id=job_id),
+        refundable_wei=back.credits - back.debits,
+        refunded_wei=back.debits,
         in_escrow_wei=custody.debits - custody.credits,
         closed=is_closed(journal, job_id),
     )

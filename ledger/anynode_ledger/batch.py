@@ -128,14 +128,16 @@ def plan_settlement(
 ) -> Settlement:
     """What the next batch settles. ``drawn_wei`` = drawn per job by all earlier batches; no cap means no limit.
 
-    A job's draw covers everything credited (also what is held back), less what was slashed after it was drawn.
-    Where the cap binds, the accrued amounts share what it lets through, and the rest waits for the next batch.
+    A job's draw covers everything credited (also what is held back), less what was slashed after it was drawn, as far
+    as the escrow still pays. Where the cap binds, the accrued amounts share what it lets through, and the rest waits
+    for the next batch; what has lapsed waits for ever and holds up nobody.
     """
     shares: dict[int, list[tuple[str, int]]] = {}
     draws: dict[str, int] = {}
     for job_id in sorted(balances.committed):
-        before = drawn_wei.get(job_id, 0)
-        owed = max(0, balances.committed[job_id] - before)
+        drawable = balances.drawable_wei(job_id)
+        before = min(drawn_wei.get(job_id, 0), drawable)
+        owed = max(0, min(balances.committed[job_id], drawable) - before)
         draw = min(owed, cap_per_batch_wei.get(job_id, owed))
         if draw:
             draws[job_id] = draw

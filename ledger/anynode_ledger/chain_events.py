@@ -13,8 +13,10 @@ from anynode_contracts.events import (
     ChainEvent,
     Claimed,
     Funded,
+    JobCancelled,
     JobCreated,
     JobDrawn,
+    JobFinalised,
     JobFunded,
     JobRefunded,
     PayoutChangeCancelled,
@@ -27,6 +29,7 @@ from anynode_contracts.networks import Network
 from anynode_ledger import accounts as chart
 from anynode_ledger.accounts import Transfer
 from anynode_ledger.journal import Journal
+from anynode_ledger.lapsing import finalised, lapse, note_deadline
 from anynode_ledger.registry import node_key, record_node
 from anynode_ledger.settlement import book_claim, resolve, stored_batches
 
@@ -51,8 +54,13 @@ def _book(journal: Journal, network: Network, event: ChainEvent, transfer_id: st
             record_node(journal, event.index, event.node, event.payout)
         case JobCreated():
             _fund(journal, event.job.hex(), event.budget_wei, transfer_id)
+            note_deadline(journal, event.job.hex(), event.deadline_s)
         case JobFunded():
             _fund(journal, event.job.hex(), event.amount_wei, transfer_id)
+        case JobCancelled():
+            note_deadline(journal, event.job.hex(), event.deadline_s)
+        case JobFinalised():
+            finalised(journal, event.job.hex())
         case JobDrawn():
             source = chart.custody_escrow(event.job.hex())
             _move(journal, Transfer(transfer_id, chart.CUSTODY_DISTRIBUTOR, source, event.amount_wei, "draw"))
@@ -112,14 +120,14 @@ def _fund(journal: Journal, job_id: str, amount_wei: int, transfer_id: str) -> N
 
 
 def _refund(journal: Journal, job_id: str, amount_wei: int, transfer_id: str) -> None:
-    """30 days after the deadline the owner gets the rest whatever happens: also what was owed and not drawn."""
+    """The owner has all that was left: also what was owed and not drawn, where the escrow did not wait for that."""
     if journal.has(transfer_id):
         return
-    own = min(amount_wei, journal.balances.available_wei(chart.escrow(job_id)))
-    custody = chart.custody_escrow(job_id)
-    _move(journal, Transfer(transfer_id, chart.escrow(job_id), custody, own, "refund"))
-    shortfall_id = f"{transfer_id}/owed" if own else transfer_id
-    _move(journal, Transfer(shortfall_id, chart.shortfall(job_id), custody, amount_wei - own, "refund"))
+    lapse(journal, job_id, "refund")
+    _move(
+        journal,
+        Transfer(transfer_id, chart.refundable(job_id), chart.custody_escrow(job_id), amount_wei, "refund"),
+    )
 
 
 def _move(journal: Journal, transfer: Transfer) -> None:

@@ -138,6 +138,13 @@ def posted_block(journal: Journal, chain_id: int) -> int:
     return -1 if number is None else number
 
 
+def posted_at_s(journal: Journal, chain_id: int) -> int:
+    """The time of the last block that is booked, in seconds since 1970; 0 before the first."""
+    table = schema.chain_blocks
+    query = select(table.c.timestamp_s).where(table.c.chain_id == chain_id, table.c.posted == 1)
+    return journal.connection.execute(query.order_by(table.c.number.desc()).limit(1)).scalar() or 0
+
+
 def _decoded(w3: Web3, rows: list[Row[Any]]) -> list[ChainEvent]:
     decoded = []
     for row in rows:

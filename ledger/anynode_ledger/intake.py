@@ -38,11 +38,13 @@ from anynode_ledger.chain_log import (
     keep_block,
     mark_posted,
     newest_block,
+    posted_at_s,
     posted_block,
     unposted_blocks,
 )
 from anynode_ledger.finality import Finality, final_block
 from anynode_ledger.journal import Journal
+from anynode_ledger.lapsing import pass_time
 from anynode_ledger.reconcile import check_custody
 
 BLOCKS_PER_REQUEST = 1_000
@@ -230,6 +232,7 @@ class Intake:
         activate(journal, self._past(journal, (RootPosted, RootVetoed), block), block.timestamp_s)
         requests = self._past(journal, (PayoutChangeRequested, PayoutChangeCancelled), block)
         change_payouts(journal, requests, block.timestamp_s)
+        pass_time(journal, posted_at_s(journal, network.chain_id), block.timestamp_s)
         for event in events_in(journal, self._w3, network.chain_id, block):
             if self._settles or not isinstance(event, Claimed):
                 book_event(journal, network, event)

@@ -87,8 +87,15 @@ def intents(journal: Journal, *, open_only: bool = False) -> list[IntentStatus]:
     table = schema.outbox_intents
     query = select(table).order_by(table.c.id)
     if open_only:
-        query = query.where(table.c.state != "confirmed")
+        withdrawn = select(schema.withdrawn.c.intent_id)
+        query = query.where(table.c.state != "confirmed", table.c.id.not_in(withdrawn))
     return [_status_of(row) for row in journal.connection.execute(query)]
+
+
+def withdraw(journal: Journal, intent_id: int, why: str) -> None:
+    """The intent can never be carried out, or no longer should be: it is not sent again, and holds up none after it."""
+    journal.connection.execute(insert(schema.withdrawn).values(intent_id=intent_id))
+    remark(journal, intent_id, f"withdrawn: {why}")
 
 
 def move(journal: Journal, intent_id: int, state: IntentState, note: str) -> None:

@@ -115,8 +115,8 @@ def _check_jobs(balances: Balances, escrow: EscrowClient, block: int) -> str:
         _same(f"tokens in escrow for job {job_id}", own.debits - own.credits, job.remaining_wei if job else 0)
         if owed:
             raise DifferenceError(
-                f"job {job_id} was refunded {owed} wei that nodes had earned; fund the distributor with it, and settle"
-                " before the deadline next time"
+                f"job {job_id} has ended with {owed} wei that nodes had earned and nobody has drawn, which are its"
+                " owner's again; settle within 29 days of the deadline next time"
             )
     return f"{len(accounts)} jobs: funded, drawn and refunded as on the chain"
 

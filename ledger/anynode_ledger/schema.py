@@ -90,6 +90,13 @@ jobs = Table(
     Column("price_wei_per_million_samples", Wei, nullable=False),
 )
 
+deadlines = Table(  # when a job ends on the chain; a cancellation adds an earlier one
+    "deadlines",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("deadline_s", BigInteger, primary_key=True, autoincrement=False, index=True),
+)
+
 accounts = Table(
     "accounts",
     metadata,
@@ -197,6 +204,12 @@ outbox_intents = Table(
     CheckConstraint("state IN ('waiting', 'signed', 'sent', 'mined', 'confirmed')", name="state"),
 )
 
+withdrawn = Table(  # intents that are not carried out any more
+    "withdrawn",
+    metadata,
+    Column("intent_id", ForeignKey("outbox_intents.id"), primary_key=True),
+)
+
 outbox_signed = Table(  # every raw transaction that may ever have left this machine
     "outbox_signed",
     metadata,
@@ -240,6 +253,7 @@ IMMUTABLE = (
     "nodes",
     "payouts",
     "jobs",
+    "deadlines",
     "accounts",
     "transfers",
     "credits",
@@ -248,5 +262,6 @@ IMMUTABLE = (
     "entries",
     "draws",
     "outcomes",
+    "withdrawn",
     "outbox_signed",
 )

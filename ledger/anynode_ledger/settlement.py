@@ -34,7 +34,7 @@ from anynode_ledger.batch import (
 )
 from anynode_ledger.book import Book
 from anynode_ledger.earning import closed_jobs
-from anynode_ledger.intents import Intent, queue
+from anynode_ledger.intents import Intent, intents, queue, signed_for, withdraw
 from anynode_ledger.journal import Journal
 from anynode_ledger.registry import newest_payouts
 
@@ -89,6 +89,23 @@ def resolve(journal: Journal, stored: StoredBatch, outcome: BatchState) -> None:
     pending = [transfer for transfer in journal.balances.pending.values() if transfer.id.startswith(prefix)]
     journal.append_new(transfer.resolved("post" if outcome == "posted" else "void") for transfer in pending)
     journal.connection.execute(insert(table).values(batch_id=stored.id, outcome=outcome, recorded_at_s=journal.now_s))
+
+
+def abandon(journal: Journal, job_id: str) -> None:
+    """A planned draw from the job's escrow can never be made: void the batch that waits for it, and settle anew.
+
+    The other draws of the batch go on, and count; what was meant to follow from the lost one is withdrawn. A root that
+    has been signed has had all its draws: it is not touched.
+    """
+    is_open = {(status.intent.kind, status.intent.subject): status for status in intents(journal, open_only=True)}
+    for (kind, subject), status in is_open.items():
+        if kind == "draw" and subject.startswith(f"{job_id}/"):
+            withdraw(journal, status.id, "the job's escrow pays nothing more")
+    for stored in stored_batches(journal, newest=1):
+        root = is_open.get(("postRoot", f"{stored.batch.number}.{stored.batch.attempt}"))
+        if stored.state == "pending" and root is not None and not signed_for(journal, root.id):
+            withdraw(journal, root.id, "the batch is settled anew, without a job whose escrow pays nothing more")
+            resolve(journal, stored, "void")
 
 
 def book_claim(journal: Journal, node_index: int, cumulative_gwei: int, transfer_id: str) -> None:

@@ -7,7 +7,7 @@ again, credits and slashes are looked up in the records of each job, and payout 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from anynode.jobs.job import Job
@@ -36,13 +36,15 @@ class KnownNode:
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a verifier knows by itself. ``jobs``: every job with its certified records; ``active_root``: what pays on
-    the chain now, as 64 hexadecimal digits, empty before the first root.
+    the chain now, as 64 hexadecimal digits, empty before the first root; ``undrawn_wei``: what was never drawn of each
+    job whose escrow pays nothing more.
     """
 
     network: Network
     jobs: Mapping[str, tuple[Job, Sequence[Record]]]
     nodes: Mapping[int, KnownNode]
     active_root: str
+    undrawn_wei: Mapping[str, int] = field(default_factory=dict)
 
 
 def check_root(statement: RootStatement, raw: dict[str, Any], known: Knowledge) -> None:
@@ -57,6 +59,7 @@ def check_root(statement: RootStatement, raw: dict[str, Any], known: Knowledge) 
         _require(own is not None and own.node == number.node, f"node {number.index} is not known here as {number.node}")
     _check_payouts(batches[-1], known)
     _check_held_back(ledger, known.network.held_back_limit_wei)
+    _check_lapsed(ledger, known.undrawn_wei)
     named = {credit.job_id for credit in ledger.credits} | {decision.job_id for decision in ledger.decisions}
     for job_id in sorted(named):
         _require(job_id in known.jobs, f"job {job_id[:16]}… is not known here")
@@ -113,6 +116,20 @@ def _check_held_back(ledger: PublicLedger, limit_wei: int) -> None:
             if kind == "held_back":
                 index = int(rest.partition("/")[0])
                 held[index] = held.get(index, 0) + sign * int(transfer.amount_wei)
+
+
+def _check_lapsed(ledger: PublicLedger, undrawn_wei: Mapping[str, int]) -> None:
+    """No more is withheld from nodes, for the reason that it cannot be drawn, than the chain withholds."""
+    lapsed: dict[str, int] = {}
+    for transfer in ledger.transfers:
+        if transfer.reason == "lapse":
+            job_id = transfer.credit.partition("/")[2]
+            lapsed[job_id] = lapsed.get(job_id, 0) + int(transfer.amount_wei)
+    for job_id, wei in lapsed.items():
+        least = undrawn_wei.get(job_id, 0)
+        _require(
+            wei <= least, f"{wei} wei of job {job_id[:16]}… cannot be drawn any more, and {least} wei by the chain"
+        )
 
 
 def _check_job(job: Job, records: Sequence[Record], ledger: PublicLedger, network: Network) -> None:

@@ -70,7 +70,10 @@ class RootSigner:
 
     def _known(self) -> Knowledge:
         active = self._distributor.active_root()
-        return Knowledge(self._network, self._jobs(), self._nodes(), active.root.hex() if active else "")
+        root = active.root.hex() if active else ""
+        with self._book.read() as journal:
+            undrawn_wei = journal.balances.undrawn_wei()
+        return Knowledge(self._network, self._jobs(), self._nodes(), root, undrawn_wei)
 
     def _nodes(self) -> dict[int, KnownNode]:
         """From the registry's events. Where a payout account has changed of late, its forerunner is as good: the batch

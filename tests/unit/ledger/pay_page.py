@@ -10,15 +10,26 @@ from eth_utils.address import to_checksum_address
 from ledger_actors import address, decide
 
 from anynode_contracts.entries import GWEI, Entry
-from anynode_contracts.events import ChainEvent, Claimed, JobCreated, JobDrawn, JobRefunded, LogPosition
+from anynode_contracts.events import (
+    ChainEvent,
+    Claimed,
+    JobCancelled,
+    JobCreated,
+    JobDrawn,
+    JobRefunded,
+    LogPosition,
+)
 from anynode_ledger.book import Book
 from anynode_ledger.chain_events import book_event
+from anynode_ledger.lapsing import pass_time
 from anynode_ledger.pay import Credit, MemberWork, granted_pay, replay_pay, round_pay
 from anynode_ledger.settlement import batches_of, settle
 from unasked_network import NETWORK
 
 UNITS = {"ANY": 10**18, "gwei": GWEI, "wei": 1}
 NODES = range(1, 10)
+DAY_S = 24 * 3600
+DEADLINE_S = 100 * DAY_S
 OWNER = to_checksum_address(address(7))
 _AMOUNT = r"([\d,.]+ (?:ANY|gwei|wei)|nothing)"
 _WORK = r"([\d,]+) samples, (?:(\d+) of (\d+) chunks delivered, ([\d,]+) bytes reduced|nobody to deliver to)"
@@ -47,7 +58,7 @@ class Example:
         self.members: list[MemberWork] = []
         self.auditors: dict[int, int] = {}
         self.granted: list[Credit] | None = None
-        self.events = 0
+        self.events, self.now_s = 0, 0
         self.statements: tuple[tuple[str, Callable[..., None]], ...] = (
             (
                 f"job ([AB]): {_AMOUNT} in escrow, {_AMOUNT} for a million samples(?:, at most {_AMOUNT} a batch)?",
@@ -66,6 +77,8 @@ class Example:
             (r"root (active|vetoed)", self.decide),
             (f"claim node (\\d): {_AMOUNT}", self.claim),
             (f"close ([AB]): {_AMOUNT} released", self.close),
+            (r"cancel ([AB])", self.cancel),
+            (r"(\d+) days pass", self.wait),
             (f"refund ([AB]): {_AMOUNT}", self.refund),
             (r"node (\d) has: (.+)", self.node_has),
             (r"job ([AB]) has: (.+)", self.job_has),
@@ -85,7 +98,7 @@ class Example:
     def open(self, name: str, budget: str, price: str, cap: str | None) -> None:
         self.prices[name] = wei(price)
         self.happens(
-            JobCreated(self.position(), bytes.fromhex(job_id(name)), OWNER, wei(budget), wei(cap or budget), 0)
+            JobCreated(self.position(), bytes.fromhex(job_id(name)), OWNER, wei(budget), wei(cap or budget), DEADLINE_S)
         )
         self.book.open_job(
             job_id(name),
@@ -161,6 +174,14 @@ class Example:
 
     def close(self, name: str, released: str) -> None:
         assert self.book.close_job(job_id(name)) == wei(released)
+
+    def cancel(self, name: str) -> None:
+        self.happens(JobCancelled(self.position(), bytes.fromhex(job_id(name)), self.now_s))
+
+    def wait(self, days: str) -> None:
+        with self.book.write() as journal:
+            pass_time(journal, self.now_s, self.now_s + int(days) * DAY_S)
+        self.now_s += int(days) * DAY_S
 
     def refund(self, name: str, amount: str) -> None:
         assert self.book.job(job_id(name)).in_escrow_wei == wei(amount), "a refund is of all that is left"

@@ -18,7 +18,8 @@ from anynode_contracts.networks import Network
 from anynode_ledger import accounts as chart
 from anynode_ledger.accounts import Transfer
 from anynode_ledger.book import Book
-from anynode_ledger.intents import intents, keep_signed
+from anynode_ledger.intents import intents, keep_signed, withdraw
+from anynode_ledger.lapsing import note_deadline
 from anynode_ledger.schema import IMMUTABLE, metadata
 from anynode_ledger.settlement import settle
 
@@ -165,7 +166,9 @@ def test_rows_are_immutable(book: Book, url: str, network: Network, verb: str) -
     book.slash(2, JOB, "noise", "slash/1")
     assert settle(book, network) is not None
     with book.write() as journal:
-        (draw, *_) = intents(journal)
+        note_deadline(journal, JOB, 1)
+        (draw, *_, root) = intents(journal)
+        withdraw(journal, root.id, "the test has ended")
         fees = {"max_fee_wei": 2**70, "priority_fee_wei": 1}
         keep_signed(journal, intent_id=draw.id, sender=f"0x{8:040d}", nonce=0, tx_hash="1" * 64, raw="02", **fees)
     decide(book, "posted")

@@ -44,12 +44,15 @@ def test_a_ledger_of_the_first_version_is_brought_forward(url: str, open_book: C
     with engine.begin() as connection:
         for column in ("debit", "credit"):
             connection.exec_driver_sql(f"DROP INDEX ix_transfers_{column}")
+        for table in ("deadlines", "withdrawn"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
         assert not migrate.is_newest(connection)
     assert open_book().node_index(address(1)) == 1
     with engine.connect() as connection:
         assert migrate.is_newest(connection)
         found = {index["name"] for index in inspect(connection).get_indexes("transfers")}
+        assert {"deadlines", "withdrawn"} <= set(inspect(connection).get_table_names())
     engine.dispose()
     assert {"ix_transfers_debit", "ix_transfers_credit"} <= found
 

@@ -21,6 +21,7 @@ from anynode_ledger import accounts as chart
 from anynode_ledger.accounts import Transfer
 from anynode_ledger.book import Book
 from anynode_ledger.earnings import job_earnings
+from anynode_ledger.lapsing import finalised
 from anynode_ledger.rebuild import rebuild
 from anynode_ledger.settlement import batches_of, book_claim, settle
 from unasked_network import NETWORK
@@ -44,6 +45,7 @@ class LedgerLife(RuleBasedStateMachine):
         self.closed: set[str] = set()
         self.highest: dict[int, int] = {}
         self.drawn = 0
+        self.lapsed: set[str] = set()
         for index in NODES:
             self.book.register_node(index, f"0x{index:040d}", f"0x{100 + index:040d}")
         for job_id, cap in zip(JOBS, caps, strict=True):
@@ -75,7 +77,7 @@ class LedgerLife(RuleBasedStateMachine):
 
     @rule(job_id=jobs, parts=st.dictionaries(nodes, amounts, min_size=1))
     def earn(self, job_id: str, parts: dict[int, int]) -> None:
-        if job_id in self.closed:
+        if job_id in self.closed | self.lapsed:
             return
         self.round += 1
         earned = [pay(node, self.round, amount, job_id) for node, amount in parts.items()]
@@ -98,6 +100,13 @@ class LedgerLife(RuleBasedStateMachine):
     def close(self, job_id: str) -> None:
         self.closed.add(job_id)
         self.book.close_job(job_id)
+
+    @rule(job_id=jobs)
+    def lapse(self, job_id: str) -> None:
+        """The escrow pays nothing more, but for what is planned to be drawn; that may have been drawn or not."""
+        self.lapsed.add(job_id)
+        with self.book.write() as journal:
+            finalised(journal, job_id)
 
     @rule(node=nodes, payout=st.integers(200, 203))
     def move_payout(self, node: int, payout: int) -> None:
@@ -155,7 +164,8 @@ class LedgerLife(RuleBasedStateMachine):
             assert node.dust_wei < GWEI
         for job_id in JOBS:
             job = self.book.job(job_id)
-            assert job.funded_wei == job.unspent_wei + job.credited_wei == 10**24
+            assert job.funded_wei + job.missing_wei == job.unspent_wei + job.credited_wei + job.refundable_wei
+            assert job.funded_wei == 10**24
 
     @invariant()
     def the_public_file_rebuilds(self) -> None:

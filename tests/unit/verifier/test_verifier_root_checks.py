@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bank import NETWORK, VERIFIER, Bank
+from bank import BUDGET_WEI, NETWORK, VERIFIER, Bank
 from signed_world import SignedWorld
 
 from anynode.rounds.course import Finish
 from anynode.rounds.judgements import Verdict
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.typed_data import RootStatement
+from anynode_ledger.lapsing import finalised
 from anynode_ledger.public import public_ledger
 from anynode_ledger.settlement import batches_of
 from anynode_verifier.root_checks import Knowledge, KnownNode, check_root
@@ -37,7 +38,10 @@ class Asked:
         )
         nodes = {node.node_index: KnownNode(node.node, frozenset({node.payout})) for node in bank.book.nodes()}
         posted = [stored.batch.root for stored in batches_of(bank.book) if stored.state == "posted"]
-        self.known = Knowledge(HERE, {world.job.job_id: (world.job, world.records)}, nodes, (posted or [""])[-1])
+        with bank.book.read() as journal:
+            undrawn_wei = journal.balances.undrawn_wei()
+        jobs = {world.job.job_id: (world.job, world.records)}
+        self.known = Knowledge(HERE, jobs, nodes, (posted or [""])[-1], undrawn_wei)
 
     def check(self, **known: Any) -> None:
         check_root(self.statement, self.ledger, replace(self.known, **known))
@@ -143,6 +147,19 @@ def test_who_was_found_out_is_slashed_and_nobody_else(first: Asked) -> None:
     accused["decisions"].append(slash | {"id": f"{slash['job_id']}/0/{honest}", "node_index": honest})
     with pytest.raises(RefusedError, match="follows from no record"):
         check_root(first.statement, accused, first.known)
+
+
+def test_what_lapses_has_lapsed_by_the_chain(bank: Bank, grown: SignedWorld) -> None:
+    job_id = grown.job.job_id
+    with bank.book.write() as journal:
+        finalised(journal, job_id)
+    bank.book.fund_job(job_id, BUDGET_WEI, "fund/2")  # or no round could be booked
+    bank.treasury.advance([bank.account()])
+    asked = Asked(bank, grown)
+    asked.check()
+    for undrawn_wei in ({}, {job_id: asked.known.undrawn_wei[job_id] - BUDGET_WEI - 1}):
+        with pytest.raises(RefusedError, match="cannot be drawn any more"):
+            asked.check(undrawn_wei=undrawn_wei)
 
 
 def test_one_root_is_promised_for_one_place(tmp_path: Path) -> None:

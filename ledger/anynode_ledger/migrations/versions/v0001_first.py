@@ -32,10 +32,15 @@ IMMUTABLE = (
 def upgrade() -> None:
     _create_tables()
     for table in IMMUTABLE:
-        if op.get_context().dialect.name == "sqlite":
-            _guard_in_sqlite(table)
-        else:
-            _guard_in_postgresql(table)
+        guard(table)
+
+
+def guard(table: str) -> None:
+    """Have the database refuse to change or delete rows of the table."""
+    if op.get_context().dialect.name == "sqlite":
+        _guard_in_sqlite(table)
+    else:
+        _guard_in_postgresql(table)
 
 
 def _guard_in_sqlite(table: str) -> None:

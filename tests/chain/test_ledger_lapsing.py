@@ -1,0 +1,96 @@
+"""Jobs that end on a real chain: what the contract still pays is drawn, what it does not holds up nobody."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deployed import Deployed
+from ledger_setting import TOKEN, LedgerSetting
+
+from anynode_contracts.errors import DifferenceError, RefusedError
+from anynode_ledger.lapsing import REFUND_DELAY_S, SPARE_S
+from anynode_ledger.reconcile import check
+from anynode_ledger.settlement import batches_of, settle
+
+
+@pytest.fixture
+def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
+    setting = LedgerSetting(deployment, tmp_path)
+    setting.begin()
+    yield setting
+    setting.close()
+
+
+def another_job(setting: LedgerSetting) -> str:
+    """One more job, on which the setting's nodes work from now on; the id of the former one."""
+    former, setting.job_id = setting.job_id, secrets.token_hex(32)
+    deployed = setting.deployed
+    deployed.send(deployed.owner, deployed.token.build_approve(deployed.escrow.address, setting.budget_wei))
+    create = deployed.escrow.build_create(
+        setting.job_id,
+        budget_wei=setting.budget_wei,
+        cap_per_batch_wei=setting.budget_wei,
+        deadline_s=deployed.now_s + 300 * 86_400,
+    )
+    deployed.send(deployed.owner, create)
+    return former
+
+
+def pass_time(setting: LedgerSetting, seconds: int) -> None:
+    setting.deployed.anvil.pass_time(seconds)
+    setting.intake().advance()
+
+
+def test_the_delay_is_the_contracts(setting: LedgerSetting) -> None:
+    assert setting.deployed.escrow.contract.functions.REFUND_DELAY().call() == REFUND_DELAY_S
+
+
+def test_a_cancelled_job_pays_what_was_accepted_and_then_holds_up_nobody(setting: LedgerSetting) -> None:
+    deployed, network = setting.deployed, setting.deployed.network
+    setting.earn(0, [3 * TOKEN, 0, 0])
+    deployed.send(deployed.owner, deployed.escrow.build_cancel(setting.job_id))
+    pass_time(setting, REFUND_DELAY_S - SPARE_S - 100)
+    assert settle(setting.book, network) is not None
+    assert setting.deliver() == []
+    setting.take_in()
+    setting.earn(1, [0, TOKEN, 0])  # too late to be drawn
+    cancelled = another_job(setting)
+    pass_time(setting, SPARE_S + 100)
+    setting.earn(2, [0, 0, TOKEN])
+    second = settle(setting.book, network)
+    assert second is not None
+    assert (second.draws, len(second.entries)) == ({setting.job_id: TOKEN}, 2)
+    deployed.send(deployed.owner, deployed.escrow.build_refund(cancelled))
+    assert setting.deliver() == []
+    setting.take_in()
+    assert [stored.state for stored in batches_of(setting.book)] == ["posted", "posted"]
+    assert setting.book.job(cancelled).refunded_wei == 97 * TOKEN
+    with pytest.raises(DifferenceError, match=f"{TOKEN} wei that nodes had earned and nobody has drawn"):
+        check(setting.book, deployed.w3, network)
+
+
+def test_a_draw_that_came_too_late_is_given_up(setting: LedgerSetting) -> None:
+    """It was planned in time; then nothing was sent for more than a day."""
+    deployed, network = setting.deployed, setting.deployed.network
+    setting.earn(0, [3 * TOKEN, 0, 0])
+    deployed.send(deployed.owner, deployed.escrow.build_cancel(setting.job_id))
+    cancelled = another_job(setting)
+    pass_time(setting, REFUND_DELAY_S - SPARE_S - 100)
+    setting.earn(1, [0, TOKEN, 0])
+    assert settle(setting.book, network) is not None
+    deployed.anvil.pass_time(SPARE_S + 200)
+    refused = [status for status in setting.deliver() if status.intent.subject.startswith(cancelled)]
+    assert len(refused) == 1 and "JobEnded" in refused[0].note
+    setting.intake().advance()
+    assert setting.deliver() == []
+    assert settle(setting.book, network) is not None
+    assert setting.deliver() == []
+    setting.take_in()
+    assert [(stored.batch.attempt, stored.state) for stored in batches_of(setting.book)] == [(1, "void"), (2, "posted")]
+    setting.claim(sorted(setting.nodes)[1])
+    with pytest.raises(RefusedError, match="has 0 wei left"):
+        setting.job_id = cancelled
+        setting.earn(2, [TOKEN, 0, 0])

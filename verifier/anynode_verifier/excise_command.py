@@ -67,10 +67,10 @@ def excise(
     from anynode_verifier.excision import ExcisionRequest, excision_statement
 
     api = Api(known, api_url)
-    job_id = _whole_id(api, job)
+    job_id, height = _found(api, job)
     pairs = tuple(sorted(set(zip(rounds, slots, strict=True))))
     domain = SigningDomain(known.chain_id, known.registry)
-    signed = ExcisionRequest(pairs, sign(account, domain, excision_statement(job_id, pairs)))
+    signed = ExcisionRequest(pairs, height, sign(account, domain, excision_statement(job_id, pairs, height)))
     said = ""
     for answer in _asked(api, job_id, canonical_json(asdict(signed))):
         if answer["recorded"]:
@@ -90,8 +90,10 @@ def _asked(api: Api, job_id: str, request: bytes) -> Iterator[dict[str, Any]]:
         time.sleep(PAUSE_S)
 
 
-def _whole_id(api: Api, job: str) -> str:
-    found = [str(item["job_id"]) for item in api.get("/v1/status")["jobs"] if str(item["job_id"]).startswith(job)]
+def _found(api: Api, job: str) -> tuple[str, int]:
+    """The whole id of a job, and how many records it has."""
+    jobs = api.get("/v1/status")["jobs"]
+    found = [(str(item["job_id"]), int(item["height"])) for item in jobs if str(item["job_id"]).startswith(job)]
     if len(found) != 1:
         raise RefusedError(f"{len(found)} jobs begin with {job[:64]}; name one that `anynode status` lists")
     return found[0]

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import MaxLen, MinLen
-from blake3 import blake3
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from anynode.rounds.chain import RecordLog
@@ -22,12 +21,13 @@ from anynode.rounds.coordination import Phase, State
 from anynode.rounds.corrections import History, refusal, run_to, slots_by_round, totals
 from anynode.rounds.effects import MakeCorrection, Replay
 from anynode.rounds.events import Corrected, Excise
-from anynode.rounds.ids import Round, Signature, Slot
-from anynode.rounds.judgements import Correct, Excision
+from anynode.rounds.ids import Height, Round, Signature, Slot
+from anynode.rounds.judgements import Correct, Excision, Ruling, Verdict
+from anynode.rounds.records import Record
+from anynode.rounds.statements import digest, struct
 from anynode.training.keeper import TrainerKeeper
 from anynode.worker.keeping import Keeping
 from anynode.worker.orders import run_order
-from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.signing import SigningDomain, Statement, recover
 from anynode_verifier.averaging import Averager
@@ -45,10 +45,11 @@ Slots = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class ExcisionRequest:
-    """These slots are to be taken out, says a verifier of the network."""
+    """These slots are to be taken out, says a verifier of the network that has seen ``height`` records."""
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
     slots: Annotated[tuple[tuple[Round, Slot], ...], MinLen(1), MaxLen(SLOTS_MAX)]
+    height: Height
     signature: Signature
 
 
@@ -63,13 +64,27 @@ def parse_request(data: bytes) -> ExcisionRequest:
         raise RefusedError("the request to excise is malformed; both sides need one AnyNode version") from error
 
 
-def excision_statement(job_id: str, slots: Slots) -> Statement:
-    """The EIP-712 struct that a verifier signs to have slots taken out. Said twice, it does nothing more."""
-    return Statement(
-        name="Excise",
-        types=(("job", "bytes32"), ("slots", "bytes32")),
-        values={"job": bytes.fromhex(job_id), "slots": blake3(canonical_json(slots)).digest()},
-    )
+def excision_statement(job_id: str, slots: Slots, height: int) -> Statement:
+    """The EIP-712 struct that a verifier signs to have slots taken out, as the first ``height`` records judge them.
+    Said twice, it does nothing more.
+    """
+    return struct("Excise", job_id, ("slots", "bytes32", digest(slots)), ("height", "uint64", height))
+
+
+def outdated(records: Sequence[Record], request: ExcisionRequest) -> str:
+    """Why a request no longer says what its signer means, in one sentence; empty where it does. Who asked before a slot
+    was judged, or judged anew, did not know what it is asking for.
+    """
+    judged: set[tuple[int, int]] = set()
+    for record in records[request.height :]:
+        body = record.body
+        if isinstance(body, Verdict):
+            judged |= {(body.round, item.slot) for item in body.judged}
+        elif isinstance(body, Ruling):
+            judged.add((body.round, body.slot))
+    for round_, slot in sorted(judged.intersection(request.slots)):
+        return f"slot {slot} of round {round_} was judged after this was asked for; ask again if it is still to go"
+    return ""
 
 
 class Excisions:
@@ -103,11 +118,16 @@ class Excisions:
         """
         request = parse_request(data)
         slots = tuple(sorted(set(request.slots)))
-        if recover(self._domain, excision_statement(self._job_id, slots), request.signature) not in self._verifiers:
+        said = excision_statement(self._job_id, slots, request.height)
+        if recover(self._domain, said, request.signature) not in self._verifiers:
             raise RefusedError("only a verifier of the network may have work taken out; use its wallet")
         recorded = self._recorded(slots)
         if recorded is not None:
             return {"recorded": True, "round": recorded.round, "state_root": recorded.state_root}
+        if request.height > self._state().height:
+            raise RefusedError("the request names records that are not there yet; sign it at the height of the job")
+        if why := outdated(self._records.bodies, request):
+            raise RefusedError(why)
         told = self._prepared(slots)
         if told is not None:
             await self._tell(told)
@@ -129,7 +149,10 @@ class Excisions:
         if self._state().phase is Phase.FINISHED:
             raise RefusedError("the job has finished, and its model stays as it is")
         if self._preparing is not None and self._slots != slots:
-            raise RefusedError("another excision is under way; ask again when it is recorded")
+            if not self._preparing.done():
+                raise RefusedError("another excision is under way; ask again when it is recorded")
+            self._preparing.exception()  # who asked for it has not come back: nobody hears of it
+            self._preparing = None
         if self._preparing is None:
             if self._state().excise is not None:
                 return None

@@ -85,10 +85,14 @@ class Rework:
         self.say(f"{history.number} rounds applied again: every state root fits")
 
     async def excised_again(self, history: History) -> None:
-        """Whatever was taken out of the model was no honest work."""
+        """Whatever was taken out of the model was no honest work, or an appeal has cleared it since."""
         for number, past in history.rounds.items():
             for slot in sorted(past.excised):
-                await self._require_fraud(number, slot, "taken out of the model")
+                if (number, slot) in history.cleared:
+                    self.say(f"round {number}, slot {slot}: taken out of the model, and cleared by an appeal later")
+                    await self._train(number, slot)
+                else:
+                    await self._require_fraud(number, slot, "taken out of the model")
 
     async def round_again(self, past: Past, expected: Mapping[int, Outcome]) -> tuple[tuple[int, ...], int]:
         """Train the commitments of a round again, of which ``expected`` says what must come out, and average them, also

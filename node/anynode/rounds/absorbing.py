@@ -11,7 +11,7 @@ from anynode.rounds.appeals import after_ruling, note
 from anynode.rounds.audits import Audit, Findings
 from anynode.rounds.books import counted_samples
 from anynode.rounds.coordination import Node, Phase, State, Step, Witnessed, alive, present
-from anynode.rounds.correcting import absorb_correct
+from anynode.rounds.correcting import absorb_correct, give_up, is_about
 from anynode.rounds.course import Assign, Begin, Close, Finish, Member, Open, Result, Seal
 from anynode.rounds.effects import Append
 from anynode.rounds.judgements import Correct, Ruling, Verdict
@@ -240,6 +240,8 @@ def _absorb_ruling(state: State, body: Ruling) -> State:
     node = state.nodes[body.node]
     standing = after_ruling(node.standing, state.rejections[key], granted=body.granted)
     appeals = {other: appeal for other, appeal in state.appeals.items() if other != key}
+    if body.granted and state.excise is not None and is_about(state.excise, body.round, body.slot):
+        state = give_up(state)
     return replace(
         state, nodes=state.nodes.set(body.node, replace(node, standing=standing)), appeals=appeals, ruling=None
     )

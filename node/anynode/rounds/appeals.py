@@ -113,9 +113,11 @@ def objection(rejection: Rejection | None, ruling: Ruling, standing: Standing) -
 
 
 def after_excision(standing: Standing, rejections: Rejections, item: Excision) -> Standing:
-    """Work is taken out of the model. If a verdict had rejected it, an appeal still takes the exclusion back."""
-    known = (item.round, item.node) in rejections
-    return (after_refusal if known else after_rejection)(standing, item.reason)
+    """Work is taken out of the model. While a verdict's rejection of it stands, an appeal takes the exclusion back."""
+    rejection = rejections.get((item.round, item.node))
+    cleared = rejection is not None and rejection.ruling is not None and rejection.ruling.granted
+    stands = rejection is not None and not cleared
+    return (after_refusal if stands else after_rejection)(standing, item.reason)
 
 
 def after_ruling(standing: Standing, rejection: Rejection, *, granted: bool) -> Standing:

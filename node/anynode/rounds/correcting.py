@@ -24,6 +24,11 @@ def give_up(state: State) -> State:
     return replace(state, excise=None, corrected=None, asked=state.asked.drop([key]))
 
 
+def is_about(excise: Excise, round_: int, slot: int) -> bool:
+    """Whether this work is among what is to be taken out."""
+    return any((item.round, item.slot) == (round_, slot) for item in excise.excised)
+
+
 def take_in_correction(state: State, message: Corrected) -> State:
     """The state that the shell has computed, if it is for this place of the chain."""
     fits = state.excise is not None and state.phase is Phase.WAITING and message.body.round == state.round

@@ -15,7 +15,7 @@ from anynode.rounds.books import close_books
 from anynode.rounds.course import Begin, Close, Open, Result, Seal
 from anynode.rounds.deal import merge, take
 from anynode.rounds.ids import Range
-from anynode.rounds.judgements import CORRECTION_ROUNDS_MAX, Correct, CorrectedRound, Excision, Judged, Verdict
+from anynode.rounds.judgements import CORRECTION_ROUNDS_MAX, Correct, CorrectedRound, Excision, Judged, Ruling, Verdict
 from anynode.rounds.records import Record
 from anynode_contracts.errors import InvariantError
 
@@ -59,11 +59,16 @@ class Place:
 
 @dataclass
 class History:
-    """The rounds of a job as they count now; ``places`` has one more than there are rounds and corrections."""
+    """The rounds of a job as they count now; ``places`` has one more than there are rounds and corrections.
+
+    By round and slot, ``judged`` is what verdicts and granted appeals have made of work, and ``cleared`` what an appeal
+    has cleared when it was out of the model already: there it stays.
+    """
 
     rounds: dict[int, Past] = field(default_factory=dict)
     places: dict[int, Place] = field(default_factory=dict)
     judged: dict[tuple[int, int], Judged] = field(default_factory=dict)
+    cleared: set[tuple[int, int]] = field(default_factory=set)
     _open: Open | None = None
     _seal: Seal | None = None
     _result: Result | None = None
@@ -77,7 +82,13 @@ class History:
 
     def fork(self) -> History:
         """A history that has taken in as much, and may be tried on a record without harm to this one."""
-        return replace(self, rounds=dict(self.rounds), places=dict(self.places), judged=dict(self.judged))
+        return replace(
+            self,
+            rounds=dict(self.rounds),
+            places=dict(self.places),
+            judged=dict(self.judged),
+            cleared=set(self.cleared),
+        )
 
     @property
     def number(self) -> int:
@@ -101,6 +112,8 @@ class History:
                 self.judged.update({(body.round, item.slot): item for item in body.judged})
             case Correct() as body:
                 self._correct(body)
+            case Ruling() as body if body.granted:
+                self._clear(body)
             case _:
                 pass
 
@@ -111,6 +124,12 @@ class History:
         results = tuple(entry.result for entry in result.chunks)
         self.rounds[body.round] = Past(opened, seal, result, results, result.steps)
         self.places[body.round + 1] = Place(body.state_root, result.cursor, result.returned)
+
+    def _clear(self, body: Ruling) -> None:
+        key = body.round, body.slot
+        self.judged[key] = Judged(body.slot, body.node, "accepted", "exact", body.reason)
+        if body.slot in self.rounds[body.round].excised:
+            self.cleared.add(key)
 
     def _correct(self, body: Correct) -> None:
         out = slots_by_round(body.excised)

@@ -9,6 +9,7 @@ import pytest
 from round_actors import ALICE, BOB, JOB, PEER_ID, SIGNATURE, chain_of, signed
 
 from anynode.rounds import coordinator, member
+from anynode.rounds.absorbing import absorb
 from anynode.rounds.corrections import (
     History,
     OuterStep,
@@ -23,7 +24,7 @@ from anynode.rounds.corrections import (
 from anynode.rounds.course import Assign, Begin, ChunkResult, Close, Committed, Member, Open, Result, Seal
 from anynode.rounds.effects import Append, FetchState, MakeCorrection
 from anynode.rounds.events import Corrected, Excise, Failed, RecordsArrived, Tick
-from anynode.rounds.judgements import CORRECTION_ROUNDS_MAX, Correct, CorrectedRound, Excision, Judged, Verdict
+from anynode.rounds.judgements import CORRECTION_ROUNDS_MAX, Correct, CorrectedRound, Excision, Judged, Ruling, Verdict
 from anynode.rounds.packing import pack, unpack
 from anynode.rounds.records import Body, Record
 from anynode.rounds.retention import COORDINATOR, footprints, needed
@@ -284,6 +285,51 @@ def test_members_fetch_the_corrected_state_and_who_was_taken_out_is_told_why() -
         )
         assert state.refused == refused
         assert FetchState(2, digest(0xABC, 1)) in effects
+
+
+# --- beside appeals -------------------------------------------------------------------------------------------------
+
+
+def rejected(records: list[Record]) -> list[Record]:
+    """The chain in which the last verdict rejects Bob's work."""
+    verdict = records[-1].body
+    assert isinstance(verdict, Verdict)
+    judged = (verdict.judged[0], replace(verdict.judged[1], outcome="rejected", evidence="exact", proof="ab" * 32))
+    return after(records[:-1], replace(verdict, judged=judged))
+
+
+def ruling(*, granted: bool) -> Ruling:
+    return Ruling("ruling", 0, 1, BOB, SIGNATURE, True, granted, "replayed again", ALICE if granted else "")
+
+
+def test_an_appeal_that_is_granted_stops_the_correction_that_waits() -> None:
+    records = rejected(chain(BOTH))
+    body = correction(History.of(records), excision(0))
+    for granted in (True, False):
+        state = coordinator.restore(RULES, records, 0.0)
+        state, _ = coordinator.apply(state, Excise(body.excised, body.rounds), 1.0)
+        state = absorb(state, after(records, ruling(granted=granted))[-1], 2.0)
+        assert (state.excise is None) is granted
+        state, effects = coordinator.apply(state, Corrected(body), 3.0)
+        assert any(isinstance(effect, Append) for effect in effects) is not granted
+
+
+def test_work_that_was_cleared_before_it_was_taken_out_is_excluded_for_good() -> None:
+    """Its appeal is used up, so what takes it out is a proof of its own; before that, an appeal may be granted."""
+    accused = rejected(chain(BOTH))
+    for records, final in ((accused, False), (after(accused, ruling(granted=True)), True)):
+        body = correction(History.of(records), excision(0))
+        state = coordinator.restore(RULES, after(records, body), 0.0)
+        assert state.nodes[BOB].banned and state.nodes[BOB].standing.final is final
+
+
+def test_what_an_appeal_clears_after_it_was_taken_out_stays_out_and_is_named() -> None:
+    records = rejected(chain(BOTH))
+    records = after(records, correction(History.of(records), excision(0)))
+    history = History.of(after(records, ruling(granted=True)))
+    assert history.cleared == {(0, 1)} and history.rounds[0].excised == {1}
+    assert history.fork().cleared is not history.cleared
+    assert not History.of(after(records, ruling(granted=False))).cleared
 
 
 # --- on the wire and on the disk ------------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ class Auditors:
         self._limits, self._make = limits, make
         self.own = frozenset({own, with_precision(own, "bfloat16")}) if own.startswith("cpu ") else frozenset({own})
         self._running: tuple[str, TrainerKeeper] | None = None
+        self._made: dict[str, bool] = {}
+
+    def makes(self, hardware: str) -> bool | None:
+        """Whether this machine makes a class; None before that has been tried."""
+        return True if hardware in self.own else self._made.get(hardware)
 
     def beside(self, hardware: str) -> str:
         """The own class that works in the data type of ``hardware``; empty if there is none."""
@@ -35,10 +40,13 @@ class Auditors:
         """A trainer of class ``hardware``, in a ``fresh`` process if that is asked for. None where this machine does
         not make it.
         """
+        if self.makes(hardware) is False:
+            return None
         if self._running is None or self._running[0] != hardware:
             await self.close()
             limits = self._limits_of(hardware)
             if limits is None:
+                self._made[hardware] = False
                 return None
             self._running = hardware, self._make(limits)
         keeper = self._running[1]
@@ -50,7 +58,8 @@ class Auditors:
             log.info("class %s cannot be made here: %s", hardware, error)
             await self.close()
             return None
-        if trainer.hardware_class != hardware:
+        self._made[hardware] = trainer.hardware_class == hardware
+        if not self._made[hardware]:
             log.info("class %s cannot be made here, where the nearest is %s", hardware, trainer.hardware_class)
             await self.close()
             return None

@@ -14,6 +14,7 @@ from anynode.rounds.audit_secrets import opens
 from anynode.rounds.audits import Audit
 from anynode.rounds.effects import DrawAudits
 from anynode.rounds.events import Drawn
+from anynode.rounds.standing import EVERY_TIME_PPM
 from anynode_contracts.files import write_aside
 from anynode_verifier.blocks import Blocks
 from anynode_verifier.known_tasks import known_share_ppm, plan_tasks
@@ -39,10 +40,12 @@ async def draw_audits(
     blocks: Blocks,
     job: Job,
     held_back_wei: Callable[[], Mapping[str, int]],
+    decides: Callable[[str], bool],
     ask_sealer: AskSealer,
 ) -> Drawn:
     """Which slots are audited, by whom, and which averaged chunks. ``secret`` counts only if it was sealed; otherwise
-    its sealer is asked for its own.
+    its sealer is asked for its own. Of a class that cannot be replayed here, as ``decides`` says, every task is known:
+    no auditor would fall for its word there, so its word decides nothing.
     """
     number = effect.open.round
     block_hash = await blocks.wait_for(effect.seal.audit_height)
@@ -52,7 +55,11 @@ async def draw_audits(
         log.error("round %d: its sealer does not reveal its audit secret, so its block alone draws the audits", number)
     held_wei = await asyncio.to_thread(held_back_wei)
 
+    hardware = {member.node: member.hardware for member in effect.open.members}
+
     def share_of(auditor: str, worker: str, steps: int) -> int:
+        if not decides(hardware[worker]):
+            return EVERY_TIME_PPM
         return known_share_ppm(reward_wei(job, steps), held_wei.get(auditor, 0), held_wei.get(worker, 0))
 
     slots = tuple(sorted(drawn_of(effect.seal, secret, block_hash) & set(effect.candidates)))

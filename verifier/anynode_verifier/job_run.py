@@ -239,6 +239,7 @@ class JobRun:
                 held_wei = await asyncio.to_thread(self.stakes.held_back_wei)
                 rates = tuple(self.audit_rate(member, held_wei).ppm for member in effect.open.members)
                 await self.driver.feed(AuditRates(effect.open.round, rates))
+                self._in_background(self._replayer.try_classes(member.hardware for member in effect.open.members))
             case Replay() | AskAuditor() | Recompute():
                 await self.driver.feed(await self._replayer.carry_out(effect))
             case Hear():
@@ -259,6 +260,7 @@ class JobRun:
                     blocks=self._blocks,
                     job=self.job,
                     held_back_wei=held,
+                    decides=self._replayer.decides,
                     ask_sealer=self._ask_sealer,
                 )
                 await self.driver.feed(drawn)
@@ -330,7 +332,8 @@ class JobRun:
         """How often a member's work is audited in the round in which it has this place, and why."""
         node = self.driver.state.nodes[place.node]
         reward = reward_wei(self.job, place.quota_steps)
-        return audit_rate(node.standing, reward, held_wei.get(place.node, 0), self._audit_floor_ppm)
+        at_risk_wei, decided = held_wei.get(place.node, 0), self._replayer.decides(place.hardware)
+        return audit_rate(node.standing, reward, at_risk_wei, self._audit_floor_ppm, decided=decided)
 
     # ------------------------------------------------------------ records
 

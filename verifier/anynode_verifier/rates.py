@@ -9,6 +9,9 @@ audit exposes it, d = 1. An exact replay of the whole round exposes whatever sav
 tolerance, of two drawn segments, does not: but it exposes work that leaves out a thirty-second part of its
 micro-batches four times in five, larger cheats always (docs/evidence, `false-flags`), and tampering with k of n
 segments at least k times in n. Each is exposed more often than the part of the cost that it saves.
+
+All this is lost by work that is rejected. What differs in a class that the verifier does not make is void: it costs R
+and no S. There S counts as nothing, which asks for an audit of every round.
 """
 
 from __future__ import annotations
@@ -59,15 +62,24 @@ class AuditRate:
     why: str
 
 
-def audit_rate(standing: Standing, reward: int, at_risk_wei: int, floor_ppm: int) -> AuditRate:
-    """The highest of what its audits have shown, what its stake asks for, and the network's floor."""
-    by_audits, by_stake = least_rate_ppm(standing), break_even_ppm(reward, at_risk_wei)
+def audit_rate(standing: Standing, reward: int, at_risk_wei: int, floor_ppm: int, *, decided: bool = True) -> AuditRate:
+    """The highest of what its audits have shown, what its stake asks for, and the network's floor.
+
+    Not ``decided``: no difference in its work can be proven, since its hardware class cannot be made. What differs is
+    void then, so that nothing that is held back is at risk.
+    """
+    by_audits, by_stake = least_rate_ppm(standing), break_even_ppm(reward, at_risk_wei if decided else 0)
     if not standing.proven:
         voids = f", {standing.voids} times void since" if standing.voids else ""
         return AuditRate(EVERY_TIME_PPM, f"newcomers are audited every time{voids}")
     if standing.lean.crossed:
         return AuditRate(EVERY_TIME_PPM, "its audits lean to one side more than chance and classes explain")
     ppm = max(by_audits, by_stake, floor_ppm)
+    if ppm == by_stake and not decided:
+        return AuditRate(
+            ppm,
+            "the verifier does not make its hardware class, so what differs is void, and nothing held back is at risk",
+        )
     if ppm == by_audits and by_audits > by_stake:
         return AuditRate(ppm, f"accepted audits so far: {standing.audits}; each further one lowers it")
     if ppm == by_stake:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,6 +91,17 @@ class Replayer:
         self._asking = asking
         self._suspected, self._residuals = suspected, residuals
         self._turn, self._tries = asyncio.Lock(), Tries()
+
+    def decides(self, hardware: str) -> bool:
+        """Whether a difference in work of a class can be proven here, as far as has been tried: only that slashes."""
+        return self._auditors.makes(hardware) is True
+
+    async def try_classes(self, lines: Iterable[str]) -> None:
+        """Find out which classes this machine makes, of those that have not been tried yet."""
+        for hardware in sorted(set(lines)):
+            if self._auditors.makes(hardware) is None:
+                async with self._turn:
+                    await self._auditors.get(hardware)
 
     async def carry_out(self, effect: Replay | AskAuditor | Recompute) -> Replayed | Answered | Recomputed:
         """What the core asked for. Raises ``UserError`` when it cannot be done now."""

@@ -104,13 +104,15 @@ class Enquiry:
 
     @property
     def finding(self) -> Replayed | None:
-        """What the task shows of the work: a first replay of it, or nothing."""
+        """What the task shows of the work: a first replay of it, or nothing. Of what was to be done here as well, and
+        could not be, an auditor's word alone shows nothing: for a false one it would lose nothing.
+        """
         truth = self._truth
-        if truth is None or self.is_decoy:
+        if truth is None or self.is_decoy or self.own == (None,):
             return None
         round_ = self.answer.round if self.answer else 0
         if self._is_claim(truth):
-            how = "by another member, and here" if any(self.own) else "by another member"
+            how = "by another member, and here" if self.own else "by another member"
             return Replayed(round_, self.plan.slot, "accepted", "exact", f"done again {how}, with equal bits")
         reason = f"doing the work again gives update {truth.update_root[:16]}… and trace {truth.trace_root[:16]}…"
         return Replayed(round_, self.plan.slot, "rejected", "exact", reason)

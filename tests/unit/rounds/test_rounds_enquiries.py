@@ -47,7 +47,7 @@ def enquiry(*events: Redone | None, known: bool = True, steps: int = STEPS) -> E
         (enquiry(None), "void", None),
         (enquiry(CLAIM, known=False), "accepted", "accepted"),
         (enquiry(CLAIM, CLAIM), "accepted", "accepted"),
-        (enquiry(CLAIM, None), "accepted", "accepted"),
+        (enquiry(CLAIM, None), "accepted", None),
         (enquiry(OTHER, OTHER, known=False), "accepted", "rejected"),
         (enquiry(OTHER, None, known=False), "void", None),
         (enquiry(OTHER, CLAIM, CLAIM, known=False), "rejected", "accepted"),

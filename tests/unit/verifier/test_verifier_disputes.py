@@ -202,6 +202,16 @@ async def test_a_false_accusation_is_overturned_by_the_segment_alone(bench: Benc
     assert [verdict.steps for _, verdict in bench.keeper.verdicts] == [9, 3]
 
 
+async def test_what_is_at_risk_in_a_class_is_known_when_the_class_has_been_tried(bench: Bench) -> None:
+    """Another number of threads is another class: this keeper always makes the plain one."""
+    strange, cuda = bench.hardware.replace("threads-1", "threads-3"), "cuda NVIDIA Some"
+    assert strange != bench.hardware
+    assert bench.replayer.decides(bench.hardware) and not bench.replayer.decides(strange)
+    await bench.replayer.try_classes([strange, cuda, bench.hardware])
+    assert not bench.replayer.decides(strange) and not bench.replayer.decides(cuda)
+    assert await bench.replayer._auditors.get(bench.hardware) is not None
+
+
 @pytest.mark.deep
 async def test_without_a_trace_or_its_state_the_round_is_replayed_whole(bench: Bench) -> None:
     seal = bench.claims(OTHER, bench.honest.leaves)

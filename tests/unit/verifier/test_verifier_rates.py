@@ -71,6 +71,20 @@ def test_the_rate_of_a_worker_says_why() -> None:
     assert audit_rate(TRUSTED, 0, 0, 0).ppm >= 1
 
 
+@given(st.integers(1, 10**24), WEI)
+def test_in_a_class_that_nobody_makes_a_cheat_loses_by_each_round(reward: int, held_back: int) -> None:
+    """What differs there is void: it costs its worker the pay of that round alone, whatever is held back from it."""
+
+    def gained(rate: AuditRate) -> Fraction:
+        return Fraction(COST_PERCENT * reward, 100) - Fraction(rate.ppm, EVERY_TIME_PPM) * reward
+
+    undecided = audit_rate(TRUSTED, reward, held_back, 20_000, decided=False)
+    assert gained(undecided) == -Fraction(100 - COST_PERCENT, 100) * reward
+    assert "does not make its hardware class" in undecided.why
+    as_if_slashed = audit_rate(TRUSTED, reward, 33 * reward, 20_000)
+    assert gained(as_if_slashed) > Fraction(8, 10) * reward, "with S counted as lost, noise would pay"
+
+
 def test_a_failure_resets_the_rate() -> None:
     assert audit_rate(Standing(banned="differs"), 1, 10**24, 0).ppm == EVERY_TIME_PPM
 

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anynode.rounds.newcomers import AUDIT_SHARE, PLACES_UNMEASURED, draw_newcomers, newcomer_places
+from anynode.rounds.newcomers import AUDIT_SHARE, PLACES_UNMEASURED, REPLAYS_MOST, draw_newcomers, newcomer_places
 
 CROWD = [f"0x{number:040d}" for number in range(200)]
 
@@ -17,7 +17,7 @@ CROWD = [f"0x{number:040d}" for number in range(200)]
 def test_newcomers_take_at_most_a_tenth_of_what_can_be_replayed(speed: float, round_s: float, steps: int) -> None:
     places = newcomer_places(speed, round_s, steps)
     assert places >= 1, "or nobody new could ever come"
-    assert places == 1 or places * steps <= AUDIT_SHARE * speed * round_s
+    assert places == 1 or places * REPLAYS_MOST * steps <= AUDIT_SHARE * speed * round_s
 
 
 def test_until_a_replay_was_timed_a_few_may_come() -> None:

@@ -14,12 +14,9 @@ from anynode.rounds.course import Open, Seal
 from anynode.rounds.judgements import Verdict
 from anynode.rounds.records import Record
 from anynode_contracts.errors import RefusedError, UnreachableError
-from anynode_verifier.blocks import SHARED_DELAY_BLOCKS, Blocks
+from anynode_verifier.blocks import LAG_S, SHARED_DELAY_BLOCKS, Blocks
 
 log = logging.getLogger(__name__)
-
-WAIT_S = 20.0
-"""A node of the chain may lag behind another's by so much."""
 
 
 def is_block(beacon: str) -> bool:
@@ -30,7 +27,7 @@ def is_block(beacon: str) -> bool:
 class BlockChecks:
     """A follower's look at the chain. Each check raises ``RefusedError`` when the record must not be signed."""
 
-    def __init__(self, blocks: Blocks, wait_s: float = WAIT_S) -> None:
+    def __init__(self, blocks: Blocks, wait_s: float = LAG_S) -> None:
         self._blocks, self._wait_s = blocks, wait_s
 
     async def opened(self, opened: Open) -> None:
@@ -47,7 +44,10 @@ class BlockChecks:
             raise RefusedError(f"its beacon is block {height}, and block {newest} was there already")
 
     async def sealed(self, seal: Seal) -> None:
-        """The block that completes the draw does not exist yet."""
+        """The block that completes the draw does not exist yet, and comes so soon that the round can be judged."""
+        last = await self._blocks.last_sealed_height()
+        if seal.audit_height > last:
+            raise RefusedError(f"block {seal.audit_height} draws its audits, and one up to {last} would do")
         try:
             newest = await self._blocks.newest_height()
         except UnreachableError as error:
@@ -87,8 +87,9 @@ class BlocksSeen:
 
 async def look_up(records: Iterable[Record], blocks: Blocks) -> BlocksSeen:
     """Beacons are blocks in the order of their rounds, and each draw was made with the block that was sealed, which is
-    later than its round's beacon. Raises ``UnreachableError`` when the chain is silent.
+    later than its round's beacon and not far off now. Raises ``UnreachableError`` when the chain is silent.
     """
+    last = await blocks.last_sealed_height()
     confirmed = stand_ins = newest = 0
     doubts: dict[int, str] = {}
     seals: dict[int, Seal] = {}
@@ -108,6 +109,8 @@ async def look_up(records: Iterable[Record], blocks: Blocks) -> BlocksSeen:
                 seals[number] = seal
                 if seal.audit_height <= newest:
                     doubts[number] = "the block of its draw was known when it opened"
+                elif seal.audit_height > last:
+                    doubts[number] = f"its audits wait for block {seal.audit_height}, which is far off even now"
             case Verdict(round=number) as verdict:
                 if await blocks.hash_at(seals[number].audit_height) == verdict.block_hash:
                     confirmed += 1

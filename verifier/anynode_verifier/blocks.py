@@ -20,7 +20,12 @@ from anynode_contracts.networks import Network
 AUDIT_DELAY_BLOCKS = 2
 SHARED_DELAY_BLOCKS = 30
 """Among several verifiers: the block of a draw must still be to come when the others look at the seal."""
+LAG_S = 20.0
+"""A node of the chain may lag behind another's by so much."""
+LAG_BLOCKS = math.ceil(LAG_S)
+"""So many blocks it lacks then at most: the chain makes no more than one a second."""
 BLOCK_PAUSE_S = 1.0
+NO_BLOCK = "0x" + "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Blocks:
         self._w3, self._rpc_shown, self._clock, self._delay_blocks = w3, rpc_shown, clock, audit_delay_blocks
         self._read_at = clock()
         self._newest_height = 0
-        self._newest_hash = "0x" + "0" * 64
+        self._newest_hash = NO_BLOCK
 
     @classmethod
     def of(cls, w3: Web3, network: Network) -> Blocks:
@@ -59,13 +64,23 @@ class Blocks:
         with at most one block a second.
         """
         try:
-            self._newest_height, self._newest_hash = await asyncio.to_thread(self._newest)
+            height = await self.newest_height()
         except UnreachableError:
             stand_in = blake3(f"anynode beacon {self._newest_hash} {head}".encode()).hexdigest()
-            unseen = math.ceil(self._clock() - self._read_at)
-            return BeaconBlock(stand_in, self._newest_height + unseen + self._delay_blocks)
-        self._read_at = self._clock()
-        return BeaconBlock(self._newest_hash, self._newest_height + self._delay_blocks)
+            return BeaconBlock(stand_in, self._at_most() + self._delay_blocks)
+        return BeaconBlock(self._newest_hash, height + self._delay_blocks)
+
+    async def last_sealed_height(self) -> float:
+        """No verifier whose node of the chain is as good as ours seals a later block than this one now. Without a limit
+        while the chain was never seen.
+        """
+        try:
+            height = await self.newest_height()
+        except UnreachableError:
+            if self._newest_hash == NO_BLOCK:
+                return math.inf
+            height = self._at_most()
+        return height + SHARED_DELAY_BLOCKS + LAG_BLOCKS
 
     async def hash_at(self, height: int) -> str | None:
         """The hash of a block, None while it does not exist. Raises ``UnreachableError``."""
@@ -85,12 +100,18 @@ class Blocks:
 
     async def newest_height(self) -> int:
         """The height of the newest block. Raises ``UnreachableError``."""
-        return (await asyncio.to_thread(self._newest))[0]
+        self._newest_height, self._newest_hash = await asyncio.to_thread(self._newest)
+        self._read_at = self._clock()
+        return self._newest_height
 
     async def height_of(self, block_hash: str) -> int | None:
         """The height of the block with this hash, None where the chain has none. Raises ``UnreachableError``."""
         block = await asyncio.to_thread(self._read, HexBytes(block_hash))
         return block[0] if block else None
+
+    def _at_most(self) -> int:
+        """What the newest height cannot have passed since it was last seen."""
+        return self._newest_height + math.ceil(self._clock() - self._read_at)
 
     def _newest(self) -> tuple[int, str]:
         block = self._read("latest")

@@ -18,7 +18,7 @@ from anynode_contracts.anvil import Anvil, find_anvil
 from anynode_contracts.errors import RefusedError, UnreachableError
 from anynode_contracts.networks import connect
 from anynode_verifier.block_checks import BlockChecks, look_up
-from anynode_verifier.blocks import SHARED_DELAY_BLOCKS, Blocks
+from anynode_verifier.blocks import LAG_BLOCKS, SHARED_DELAY_BLOCKS, Blocks
 
 ROOT = Path(__file__).parents[3]
 OPEN, SEAL, VERDICT = BODIES[1], BODIES[2], BODIES[6]
@@ -70,6 +70,27 @@ async def test_the_block_of_a_draw_is_still_to_come_when_it_is_sealed(chain: Anv
         await checks(chain).sealed(replace(SEAL, audit_height=newest))
 
 
+async def test_the_block_of_a_draw_is_not_so_far_off_that_nobody_can_judge(chain: Anvil) -> None:
+    """Whose node of the chain lags, and lacks the newest blocks, signs all the same."""
+    await checks(chain).sealed(replace(SEAL, audit_height=chain.w3.eth.block_number + LAG_BLOCKS + SHARED_DELAY_BLOCKS))
+    for height in (chain.w3.eth.block_number + LAG_BLOCKS + SHARED_DELAY_BLOCKS + 1, 1 << 48):
+        with pytest.raises(RefusedError, match=f"block {height} draws its audits"):
+            await checks(chain).sealed(replace(SEAL, audit_height=height))
+
+
+async def test_while_the_chain_is_silent_a_draw_waits_no_longer_than_the_silence_asks_for() -> None:
+    """It goes on unseen, by a block a second at most."""
+    now = [0.0]
+    with Anvil.start(find_anvil(ROOT)) as running:
+        blocks = Blocks(running.w3, running.url, clock=lambda: now[0])
+        height = await blocks.newest_height()
+    now[0] = 100.0
+    last = height + 100 + SHARED_DELAY_BLOCKS + LAG_BLOCKS
+    await BlockChecks(blocks).sealed(replace(SEAL, audit_height=last))
+    with pytest.raises(RefusedError, match=f"up to {last}"):
+        await BlockChecks(blocks).sealed(replace(SEAL, audit_height=last + 1))
+
+
 async def test_a_verdict_draws_with_the_block_that_was_sealed(chain: Anvil) -> None:
     newest = chain.w3.eth.block_number
     seal = replace(SEAL, audit_height=newest)
@@ -117,6 +138,13 @@ async def test_an_auditor_names_the_rounds_whose_blocks_do_not_fit(
     seen = await look_up(records(chain, **heights), Blocks(chain.w3, chain.url))
     assert (seen.doubts, seen.stand_ins) == (doubts, 1)
     assert seen.confirmed == 3 - (len(doubts) if heights["sealed"] > heights["first"] else 0)
+
+
+async def test_an_auditor_names_the_rounds_that_nobody_can_judge(chain: Anvil) -> None:
+    """A single verifier has no other beside it that would refuse to sign this."""
+    bodies = [replace(OPEN, beacon=hash_of(chain.w3, 3)), replace(SEAL, audit_height=1 << 48), *BODIES[3:6]]
+    seen = await look_up(chain_of(BODIES[0], *bodies), Blocks(chain.w3, chain.url))
+    assert seen.doubts == {0: f"its audits wait for block {1 << 48}, which is far off even now"}
 
 
 async def test_an_auditor_names_a_beacon_that_nobody_has_mined(chain: Anvil) -> None:

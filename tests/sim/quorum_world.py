@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from anynode.rounds.ballots import (
     Certified,
     Check,
     Checked,
+    Expected,
     Proposal,
     Proven,
     Say,
@@ -34,10 +36,12 @@ from anynode.rounds.records import GENESIS, Record, SignedRecord
 from anynode.rounds.votes import Equivocation, Vote
 
 JOB = "5" * 64
-VICES = ("two records", "signs anything", "silent", "no follower", "runs ahead", "forgets", "hides")
+VICES = ("two records", "signs anything", "silent", "no follower", "runs ahead", "forgets", "hides", "idle", "replays")
 """Of a liar: it gives one record to some and another to others; votes for whatever it hears of; says nothing; proposes
-what does not follow; claims high views; keeps no lock; tells only one that it certifies, and then proposes another.
+what does not follow; claims high views; keeps no lock; tells only one that it certifies, and then proposes another; is
+there and proposes nothing; says again where others stood, those that are dead too.
 """
+RECORD_DUE_S = 20.0
 GOOD, BAD = 1, 99
 
 
@@ -114,7 +118,7 @@ class QuorumWorld:
             node.dead, node.up = True, False
         self.certified: dict[int, set[str]] = {}
         for node in self.nodes.values():
-            self._at(self.random.uniform(0.0, 1.0), lambda node=node: self._tick(node, node.life))
+            self._at(self.random.uniform(0.0, 1.0), lambda node=node: self._begin(node))
         living = [node for node in honest if not node.dead]
         for _ in range(weather.crashes):
             self._at(self.random.uniform(0.5, weather.until_s), lambda: self._crash(self.random.choice(living)))
@@ -148,15 +152,26 @@ class QuorumWorld:
             self.feed(node, Tick())
             self._at(1.0, lambda: self._tick(node, life))
 
+    def _begin(self, node: Verifier) -> None:
+        self.feed(node, self._expected(node))
+        self._tick(node, node.life)
+
+    def _expected(self, node: Verifier) -> Expected:
+        return Expected("record", RECORD_DUE_S if len(node.chain) < self.goal else math.inf)
+
+    def kill(self, node: Verifier) -> None:
+        """It never comes back."""
+        node.dead, node.up = True, False
+
     def _crash(self, node: Verifier) -> None:
         node.up = False
         node.life += 1
         self._at(self.random.uniform(0.5, 20.0), lambda life=node.life: self._restart(node, life))
 
     def _restart(self, node: Verifier, life: int) -> None:
-        if node.life == life:
+        if node.life == life and not node.dead:
             node.state, node.up = self._fresh(node.name, node.disk, node.chain), True
-            self._tick(node, life)
+            self._begin(node)
 
     def _split(self) -> None:
         for node in self.nodes.values():
@@ -175,7 +190,7 @@ class QuorumWorld:
                 self._at(delay_s, lambda: self._arrive(sender, to, message))
 
     def _arrive(self, sender: Verifier, to: Verifier, message: Any) -> None:
-        if sender.group != to.group or not to.up or not self._holds(to, message):
+        if sender.group != to.group or not to.up or not self._holds(sender, to, message):
             return
         if isinstance(message, tuple):
             self._take_records(to, message)
@@ -184,8 +199,10 @@ class QuorumWorld:
         if to.vice == "signs anything":
             self._sign(to, message)
 
-    def _holds(self, to: Verifier, message: Any) -> bool:
+    def _holds(self, sender: Verifier, to: Verifier, message: Any) -> bool:
         """What the shell checks of a message."""
+        if isinstance(message, Standing | Proposal | Ballot) and message.node != sender.name:
+            return False
         match message:
             case Standing():
                 return message.lock is None or is_signed(message.lock, "prepare", self.verifiers)
@@ -212,7 +229,7 @@ class QuorumWorld:
         for effect in effects:
             self._carry_out(node, effect)
         wants = node.state.wanted is None and not node.state.done and node.state.height < self.goal
-        if wants and voting.on_duty(node.state):
+        if wants and node.vice != "idle" and voting.on_duty(node.state):
             self._want(node)
 
     def _want(self, node: Verifier) -> None:
@@ -252,6 +269,7 @@ class QuorumWorld:
         head = node.chain[-1].record.hash if node.chain else GENESIS
         if (signed.record.height, signed.record.previous) == (len(node.chain), head):
             node.chain.append(signed)
+            self._later(node, 0.0, self._expected(node))
             self._later(node, 0.0, Advanced(len(node.chain), signed.record.hash, signed.view))
 
     def _say(self, node: Verifier, message: Any) -> None:
@@ -265,8 +283,11 @@ class QuorumWorld:
                 message = replace(message, view=message.view + self.random.randint(0, 5))
         if node.vice == "silent" and self.random.random() < 0.9:
             return
-        if node.honest or node.vice in ("forgets", "hides", "no follower", "runs ahead", "silent", "signs anything"):
+        if node.vice != "two records":
             self._later(node, 0.0, message)
+        if node.vice == "replays" and isinstance(message, Standing):
+            for other, standing in itertools.product(self.nodes.values(), node.state.standings.values()):
+                self.send(node, other, standing)
         hidden = node.vice == "hides" and isinstance(message, Ballot) and message.vote.phase == "certify"
         for other in self.nodes.values():
             if other is not node and not (hidden and other.name != min(set(self.nodes) - {node.name})):

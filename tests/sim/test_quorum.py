@@ -8,8 +8,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from quorum_world import BAD, VICES, QuorumWorld, Weather
+from quorum_world import BAD, RECORD_DUE_S, VICES, QuorumWorld, Weather
 
+from anynode.rounds import voting
 from anynode.rounds.course import Begin
 
 SCHEDULES, SCHEDULES_DEEP = 100, 20_000
@@ -32,11 +33,11 @@ def weather(seed: int) -> Weather:
 def schedule(seed: int) -> QuorumWorld:
     """As many liars as the quorum bears, and as many dead as leave a quorum of honest ones."""
     dice = random.Random(f"cast {seed}")
-    count = dice.choice((1, 2, 3, 4, 4, 4, 5, 7))
+    count = dice.choice((1, 2, 3, 4, 4, 4, 4, 5, 7))
     size = dice.randint(count // 2 + 1, count)
-    liars = dice.randint(0, min(2 * size - count - 1, count - size))
+    liars = max(dice.randint(0, min(2 * size - count - 1, count - size)) for _ in range(2))
     dead = dice.randint(0, count - size - liars)
-    vices = [dice.choice(VICES) for _ in range(liars)] + [""] * (count - liars)
+    vices = [dice.choice(("two records", *VICES)) for _ in range(liars)] + [""] * (count - liars)
     dice.shuffle(vices)
     return QuorumWorld(seed, vices, weather(seed), size=size, dead=dead)
 
@@ -72,7 +73,7 @@ def test_schedules(seeds: Sequence[int]) -> None:
 
 def test_schedules_reach_what_they_claim() -> None:
     """They do contain moved duties, restarts, proven liars, certificates with proofs, and every kind of liar."""
-    worlds = [run_schedule(seed) for seed in range(150)]
+    worlds = [run_schedule(seed) for seed in range(200)]
     chains = [node.chain for world in worlds for node in world.nodes.values()]
     assert any(signed.view for chain in chains for signed in chain), "the duty never moved"
     assert any(signed.proofs for chain in chains for signed in chain), "no certificate ever needed a proof"
@@ -93,6 +94,30 @@ def test_of_four_one_lies_and_one_is_dead_and_the_two_others_go_on() -> None:
             last = node.chain[-1]
             assert len(last.signatures) == 2
             assert [proof.signer for proof in last.proofs] == ["v1"]
+
+
+def test_a_holder_that_is_there_and_does_nothing_loses_its_duty() -> None:
+    """Each of the four in turn is the one, and the first on duty among them."""
+    for idle in range(4):
+        world = QuorumWorld(idle, ["idle" if place == idle else "" for place in range(4)], Weather(), goal=12)
+        world.run(LIMIT_S)
+        check_safety(world)
+        assert world.finished(), f"they got no further by {world.now:.0f} s"
+
+
+def test_a_liar_does_not_keep_a_dead_holder_alive() -> None:
+    """It says again where the dead one stood; only who is heard itself is there."""
+    for seed in range(20):
+        world = QuorumWorld(seed, ["", "", "replays", ""], Weather(), goal=1_000)
+        world.run(2.0)
+        holder = next(node for node in world.living if voting.on_duty(node.state))
+        world.kill(holder)
+        world.goal = max(len(node.chain) for node in world.living) + 3
+        died_at = world.now
+        world.run(LIMIT_S)
+        check_safety(world)
+        assert world.finished(), f"they got no further by {world.now:.0f} s; replay with seed {seed}"
+        assert world.now - died_at < RECORD_DUE_S, "its silence alone ends its duty"
 
 
 def test_a_single_verifier_certifies_at_once() -> None:

@@ -130,14 +130,18 @@ class Agreement:
                 task.cancel()
             await asyncio.gather(ticking, *self._calls, return_exceptions=True)
 
-    async def on_message(self, request: bytes) -> bytes:
-        """What another verifier says. Raises ``BreachError`` when it is malformed or not signed as it must be."""
+    async def on_message(self, peer_id: str, request: bytes) -> bytes:
+        """What another verifier says, itself: a signature is no sign of life in another's mouth. Raises ``BreachError``
+        when it is malformed, or not from whom it says, or not signed as it must be.
+        """
         try:
             message = _said.validate_json(request)
         except ValidationError as error:
             raise BreachError(
                 "a verifier's message is malformed; update AnyNode here or there", Offence.SCHEMA
             ) from error
+        if not isinstance(message, Proven) and self._peer_of.get(message.node) != peer_id:
+            raise BreachError("a verifier says again what another has said; it is ignored", Offence.SIGNATURE)
         await asyncio.to_thread(self._authenticate, message)
         self._inbox.put_nowait(message)
         return b""
@@ -253,8 +257,6 @@ class Agreement:
             for proof in message.proofs:
                 check_proof(proof, self._domain, verifiers)
             return
-        if message.node not in verifiers.addresses:
-            raise BreachError("a message to verifiers comes from none; it is ignored", Offence.SIGNATURE)
         body = message if isinstance(message, Standing) else message.vote
         check(self._domain, statement(job, body), message.signature, message.node)
         basis = message.lock if isinstance(message, Standing) else None

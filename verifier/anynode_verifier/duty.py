@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable
 
 from anynode.rounds import coordinator
 from anynode.rounds.ballots import Expected, Wanted
 from anynode.rounds.chain import RecordLog
-from anynode.rounds.course import Begin, Close, Finish, Seal
+from anynode.rounds.course import Seal
 from anynode.rounds.driver import Driver
 from anynode.rounds.effects import Append, CoordinatorEffect
 from anynode.rounds.events import CoordinatorMessage
-from anynode.rounds.judgements import Correct, Verdict
-from anynode.rounds.records import Body, Record
+from anynode.rounds.records import Record
 from anynode_verifier.agreement import Agreement
+from anynode_verifier.dues import record_due_s
 from anynode_verifier.effect_names import failure_key
 from anynode_verifier.word_book import WordBook
 
 log = logging.getLogger(__name__)
-
-DUE_MARGIN_S = 60.0
-"""What replays, blocks and votes may add to a round's own deadlines."""
 
 
 class Duty:
@@ -63,6 +59,9 @@ class Duty:
 
     async def take_turns(self, agreement: Agreement) -> None:
         """Coordinate whenever this verifier is on duty, until cancelled."""
+        agreement.feed(
+            Expected("record", record_due_s(self.driver.state))
+        )  # also of whoever was on duty before a restart
         while True:
             await agreement.until(lambda: agreement.on_duty)
             self._begin(agreement)
@@ -88,7 +87,7 @@ class Duty:
             self.driver.state = coordinator.absorb(self.driver.state, record, self._clock())
         elif not ours:
             self._outrun = True  # our core has gone on from a record that is not the chain's
-        agreement.feed(Expected(self._due_s(record.body)))
+        agreement.feed(Expected("record", record_due_s(self.driver.state)))
         return ours
 
     # ------------------------------------------------------------ turns
@@ -115,12 +114,6 @@ class Duty:
         now = self._clock()
         state = coordinator.restore(self._rules, self._chain.bodies, now)
         return coordinator.recall(state, self._words.commitments(state.round), now)
-
-    def _due_s(self, body: Body) -> float:
-        """How long the holder of the duty may take to its next record; forever when it waits for members."""
-        opened = self.driver.state.open
-        under_way = not isinstance(body, Begin | Close | Correct | Verdict | Finish) and opened is not None
-        return DUE_MARGIN_S + opened.work_s + opened.exchange_s if under_way and opened is not None else math.inf
 
     # ------------------------------------------------------------ our records
 

@@ -58,6 +58,7 @@ from anynode_verifier.blocks import Blocks
 from anynode_verifier.chunk_audits import ChunkAuditor
 from anynode_verifier.connections import closed_connections
 from anynode_verifier.drawing import draw_audits
+from anynode_verifier.dues import watch_verdicts
 from anynode_verifier.duty import Duty
 from anynode_verifier.excision import Excisions
 from anynode_verifier.follower import Follower
@@ -191,9 +192,10 @@ class JobRun:
             root = self.driver.state.state_root or self.rules.state_root
             # In the background: members that wait for a restarted coordinator do not wait for a figure.
             self._in_background(self.progress.measure(self.driver.state.round, root))
+        works = [self.agreement.run(), self._watch(), self._duty.take_turns(self.agreement), self.appeals.pursue()]
         if not self.agreement.state.alone:
             await asyncio.to_thread(self._follow_from_disk)
-        works = (self.agreement.run(), self._watch(), self._duty.take_turns(self.agreement), self.appeals.pursue())
+            works.append(watch_verdicts(self.agreement, self._blocks, lambda: self.driver.state))
         tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -271,7 +271,7 @@ class Verifier:
     async def _on_quorum(self, peer_id: str, request: bytes) -> bytes:
         self._require_verifier(peer_id)
         job_id, message = split_hash(request)
-        return await (await self._run_of(job_id)).agreement.on_message(message)
+        return await (await self._run_of(job_id)).agreement.on_message(peer_id, message)
 
     async def _on_push(self, peer_id: str, request: bytes) -> bytes:
         self._require_verifier(peer_id)

@@ -17,6 +17,9 @@ from anynode.rounds.votes import Equivocation, Vote
 
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
+Owed = Literal["record", "verdict"]
+"""What is due from the verifier on duty: a record of any kind; the verdict on the oldest round that can be judged."""
+
 # ---------------------------------------------------------------- verifier -> all verifiers
 
 
@@ -110,8 +113,9 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The verifier on duty has so long for its next record; forever when nothing is due."""
+    """The verifier on duty owes something new, and has so long for it; forever when nothing is due."""
 
+    what: Owed
     within_s: float
 
 

@@ -32,6 +32,7 @@ from anynode.rounds.ballots import (
 from anynode.rounds.records import SignedRecord
 from anynode.rounds.votes import Equivocation, Vote
 from anynode.rounds.voting import (
+    Due,
     Kept,
     Rules,
     State,
@@ -43,9 +44,10 @@ from anynode.rounds.voting import (
     next_view,
     on_duty,
     own_standing,
+    patience,
+    renewed,
 )
 
-PATIENCE_MAX = 16
 HEIGHTS_KEPT = 8
 VIEWS_AHEAD_MAX = 1024
 BALLOTS_MAX = 64
@@ -56,7 +58,7 @@ def restore(rules: Rules, kept: Kept, height: int, head: str, now: float) -> Sta
     """The state of a verifier that has read back its promises and its chain."""
     lock = kept.lock if kept.lock is not None and kept.lock.record.height == height else None
     known = {lock.record.hash: lock.record} if lock else {}
-    return State(rules, height, head, replace(kept, lock=lock), known=known, heard_at=now, since=now)
+    return State(rules, height, head, replace(kept, lock=lock), known=known, heard_at=now)
 
 
 def apply(state: State, message: Said | Event, now: float) -> Step:
@@ -80,7 +82,7 @@ def apply(state: State, message: Said | Event, now: float) -> Step:
         case Advanced():
             state = _advanced(state, message, now)
         case Expected():
-            state = replace(state, within_s=message.within_s, since=now)
+            state = replace(state, dues={**state.dues, message.what: Due(message.within_s, now)})
     while True:
         state, more = _advance(state, now)
         effects += more
@@ -167,8 +169,9 @@ def _advanced(state: State, done: Advanced, now: float) -> State:
     ballots = {key: item for key, item in state.ballots.items() if key[1] >= done.height - HEIGHTS_KEPT}
     kept = replace(state.kept, view=max(state.view, done.view), lock=None)
     state = replace(state, height=done.height, head=done.head, wanted=wanted, ballots=ballots, known={}, checks={})
-    state = replace(state, done=False)
-    return replace(fresh_view(state, kept, now), failures=0)
+    new = {what for what in state.dues if what == "record" or kept.view > state.view}
+    dues = {**state.dues, **renewed({what: state.dues[what] for what in new}, now)}
+    return replace(fresh_view(state, kept, now), done=False, failures=0, dues=dues)
 
 
 # ---------------------------------------------------------------- time
@@ -180,13 +183,13 @@ def _tick(state: State, now: float) -> Step:
         return state, []
     if on_duty(state):
         state = replace(state, heard_at=now)
-    patience = min(PATIENCE_MAX, 2**state.failures)
+    times = patience(state.failures)
     ahead = {state.rules.me, *(node for node, item in state.standings.items() if item.view >= state.view)}
     late = (
         has_forgotten(state)
-        or now - state.heard_at > state.rules.silent_s * patience
-        or now - state.proposed_at > state.rules.stuck_s * patience
-        or now - state.since > state.within_s * patience
+        or now - state.heard_at > state.rules.silent_s * times
+        or now - state.proposed_at > state.rules.stuck_s * times
+        or any(due.is_late(now) for due in state.dues.values())
     )
     # Alone in its view, a verifier waits for the others: it would only run away from them.
     if late and len(ahead - state.excluded) >= state.needed:
@@ -222,7 +225,7 @@ def _join(state: State, now: float) -> Step:
     """
     moved, verifiers = state, state.rules.verifiers
     while moved.rules.holder(moved.view) in moved.excluded and len(moved.excluded) < len(verifiers.addresses):
-        moved = replace(next_view(moved, moved.view + 1, now), failures=moved.failures)
+        moved = next_view(moved, moved.view + 1, now, failures=0)
     enough = min(len(verifiers.addresses) - verifiers.quorum + 1, max(1, state.needed - 1))
     views = sorted((item.view for node, item in state.standings.items() if node not in state.excluded), reverse=True)
     if len(views) >= enough and views[enough - 1] > moved.view:

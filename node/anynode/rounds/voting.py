@@ -11,10 +11,17 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import ConfigDict
 
-from anynode.rounds.ballots import Ballot, Effect, Proposal, Standing
+from anynode.rounds.ballots import Ballot, Effect, Owed, Proposal, Standing
 from anynode.rounds.certificates import Verifiers
 from anynode.rounds.records import GENESIS, Record, SignedRecord
 from anynode.rounds.votes import Equivocation, Phase, Vote
+
+PATIENCE_MAX = 16
+
+
+def patience(failures: int) -> int:
+    """How much longer one waits after so many failed views: all meet in one, and who needs longer gets it."""
+    return min(PATIENCE_MAX, 2 ** min(failures, PATIENCE_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,18 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """What the holder of the duty owes within ``within_s`` of ``since``, and how many have failed to give it."""
+
+    within_s: float
+    since: float
+    failures: int = 0
+
+    def is_late(self, now: float) -> bool:
+        return now - self.since > self.within_s * patience(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What one verifier knows of the agreement on the record at ``height``, which follows ``head``.
 
@@ -69,8 +88,7 @@ class State:
     failures: int = 0
     heard_at: float = 0.0
     proposed_at: float = math.inf
-    within_s: float = math.inf
-    since: float = 0.0
+    dues: Mapping[Owed, Due] = field(default_factory=dict)
 
     @property
     def view(self) -> int:
@@ -118,14 +136,21 @@ def own_standing(state: State) -> Standing:
     return Standing("standing", state.rules.me, state.view, state.height, state.kept.lock)
 
 
-def next_view(state: State, view: int, now: float) -> State:
-    """The state in a later view, after one that has failed."""
-    return replace(fresh_view(state, replace(state.kept, view=view), now), failures=state.failures + 1)
+def next_view(state: State, view: int, now: float, *, failures: int = 1) -> State:
+    """The state in a later view, after so many that have failed."""
+    dues = {what: replace(due, failures=due.failures + failures) for what, due in state.dues.items()}
+    later = fresh_view(state, replace(state.kept, view=view), now)
+    return replace(later, failures=state.failures + failures, dues=renewed(dues, now))
 
 
 def fresh_view(state: State, kept: Kept, now: float) -> State:
     """The state with what was promised now, in a view of which nothing has been heard."""
-    return replace(state, kept=kept, proposal=None, proposed_at=math.inf, heard_at=now, since=now)
+    return replace(state, kept=kept, proposal=None, proposed_at=math.inf, heard_at=now)
+
+
+def renewed(dues: Mapping[Owed, Due], now: float) -> dict[Owed, Due]:
+    """What is owed, as somebody owes it who begins now."""
+    return {what: replace(due, since=now) for what, due in dues.items()}
 
 
 def lock_on(state: State, lock: SignedRecord) -> State:

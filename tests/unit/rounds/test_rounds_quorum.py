@@ -16,6 +16,7 @@ from anynode.rounds.ballots import (
     Check,
     Checked,
     Effect,
+    Expected,
     Proposal,
     Proven,
     Say,
@@ -192,6 +193,45 @@ def test_the_duty_moves_on_when_its_holder_is_silent_or_stuck() -> None:
     assert stuck.view == 0
     stuck, _ = feed(stuck, Tick(), now=32.0)
     assert stuck.view == 1
+
+
+def heard(now: voting.State, *, until_s: int, after_s: int) -> voting.State:
+    """Every second all are heard, the holder too."""
+    for second in range(after_s + 1, until_s + 1):
+        standings = [Standing("standing", node, now.view, now.height) for node in (HOLDER, THIRD, LAST)]
+        now, _ = feed(now, *standings, Tick(), now=float(second))
+    return now
+
+
+def test_a_holder_that_is_heard_and_gives_nothing_loses_its_duty() -> None:
+    """The next one has twice as long, should the first not be to blame."""
+    idle, _ = feed(state(), Expected("record", 60.0), now=0.0)
+    idle = heard(idle, after_s=0, until_s=60)
+    assert idle.view == 0
+    idle = heard(idle, after_s=60, until_s=61)
+    assert idle.view == 1
+    assert heard(idle, after_s=61, until_s=61 + 120).view == 1
+    assert heard(idle, after_s=61, until_s=61 + 121).view == 2
+
+
+def test_other_records_do_not_stand_in_for_a_verdict() -> None:
+    busy, _ = feed(state(), Expected("record", 60.0), Expected("verdict", 100.0), now=0.0)
+    for height in (1, 2, 3):
+        busy = heard(busy, after_s=25 * (height - 1), until_s=25 * height)
+        busy, _ = feed(busy, Advanced(height, A.hash, 0), Expected("record", 60.0), now=25.0 * height)
+    assert heard(busy, after_s=75, until_s=100).view == 0
+    assert heard(busy, after_s=75, until_s=101).view == 1
+    judged, _ = feed(busy, Expected("verdict", float("inf")), now=76.0)
+    assert heard(judged, after_s=76, until_s=135).view == 0
+
+
+def test_a_new_holder_has_its_own_time_for_a_verdict() -> None:
+    """Also where the others learn of its view by a record that it has had certified."""
+    late, _ = feed(state(), Expected("verdict", 100.0), now=0.0)
+    late, _ = feed(heard(late, after_s=0, until_s=90), Advanced(1, A.hash, 1), now=90.0)
+    assert late.view == 1
+    assert heard(late, after_s=90, until_s=190).view == 1
+    assert heard(late, after_s=90, until_s=191).view == 2
 
 
 def test_who_is_alone_in_its_view_does_not_run_away() -> None:

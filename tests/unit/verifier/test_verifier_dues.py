@@ -1,0 +1,87 @@
+"""How long a holder of the duty may take, from its round's own times; and from when on a verdict is due."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from round_actors import BODIES, chain_of
+from round_centre import RULES
+from web3.types import RPCEndpoint
+
+from anynode.rounds import coordinator
+from anynode.rounds.ballots import Expected
+from anynode.rounds.course import Open, Seal
+from anynode_contracts.anvil import Anvil, find_anvil
+from anynode_verifier.blocks import Blocks
+from anynode_verifier.dues import DUE_MARGIN_S, OPENING_S, record_due_s, verdict_due_s, watch_verdicts
+
+ROOT = Path(__file__).parents[3]
+OPEN, SEAL = BODIES[1], BODIES[2]
+assert isinstance(OPEN, Open)
+assert isinstance(SEAL, Seal)
+ROUND_S = OPEN.work_s + OPEN.exchange_s
+
+
+def after(records: int) -> coordinator.State:
+    return coordinator.restore(RULES, chain_of(*BODIES[:records]), 0.0)
+
+
+def test_something_is_due_as_long_as_the_job_goes_on() -> None:
+    assert [record_due_s(after(count)) for count in range(len(BODIES) + 1)] == [
+        *[OPENING_S] * 2,
+        *[DUE_MARGIN_S + ROUND_S] * 4,
+        *[OPENING_S] * 2,
+        math.inf,
+    ]
+
+
+def test_a_verdict_may_take_what_answers_and_the_expected_replays_take() -> None:
+    (audit,) = after(6).audits.values()
+    assert verdict_due_s(audit) == DUE_MARGIN_S + (3 + 2 * 2) * ROUND_S
+    seldom = replace(audit, seal=replace(audit.seal, rates_ppm=(20_000,) * 300))
+    assert verdict_due_s(seldom) == DUE_MARGIN_S + (3 + 2 * 7) * ROUND_S
+
+
+class Told:
+    """The agreement as a watcher knows it: what it was told, in order, and a state that changes under it."""
+
+    def __init__(self, state: coordinator.State) -> None:
+        self.state, self.changed, self.told = state, asyncio.Event(), asyncio.Queue[Expected]()
+
+    def feed(self, message: Expected) -> None:
+        self.told.put_nowait(message)
+
+    async def until(self, condition: Any) -> None:
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
+
+
+@pytest.fixture
+def chain() -> Iterator[Anvil]:
+    with Anvil.start(find_anvil(ROOT)) as running:
+        yield running
+
+
+async def test_a_verdict_is_due_once_its_block_is_there(chain: Anvil) -> None:
+    told = Told(after(6))
+    (audit,) = told.state.audits.values()
+    blocks = Blocks(chain.w3, chain.url)
+    watching = asyncio.create_task(watch_verdicts(cast(Any, told), blocks, lambda: told.state))
+    while chain.w3.eth.block_number < SEAL.audit_height:
+        assert await blocks.hash_at(SEAL.audit_height) is None and told.told.empty()
+        chain.w3.provider.make_request(RPCEndpoint("evm_mine"), [])
+    assert await asyncio.wait_for(told.told.get(), 20.0) == Expected("verdict", verdict_due_s(audit))
+    told.state = after(7)
+    told.changed.set()
+    assert await asyncio.wait_for(told.told.get(), 20.0) == Expected("verdict", math.inf)
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching

@@ -155,7 +155,7 @@ class Ours:
         )
         sealed = Seal("seal", round_, commitments, (), "00" * 32, 0, (1_000_000,) * len(commitments), "", ())
         reducers = tuple(Reducer(chunk, chunk % len(roots), (chunk + 1) % len(roots)) for chunk in range(chunks))
-        assign = Assign("assign", round_, 0, tuple(slots), (), (), (), reducers)
+        assign = Assign("assign", round_, 0, tuple(slots), (), (), (), reducers, ())
         self._round = opened, sealed, assign
         self._begun.set()
         async with asyncio.TaskGroup() as group:

@@ -207,7 +207,7 @@ class Swarm:
             case effects.Replay():
                 self._after(1.0, None, events.Replayed(effect.open.round, effect.slot, "accepted", "exact", "equal"))
             case effects.FetchResult():
-                self._after(0.5, None, events.ResultFetched(effect.done))
+                self._after(0.5, None, events.ResultFetched(effect.done, readable=True))
             case effects.Apply():
                 self._after(0.5, None, events.Applied(effect.result.round, _root(effect)))
             case effects.DrawAudits():

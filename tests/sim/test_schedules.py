@@ -12,12 +12,12 @@ from dataclasses import replace
 from world import RULES, World, closes, opens, results
 from world_cast import VICES, Role, Weather
 
-from anynode.rounds.course import Close, Open, Seal
+from anynode.rounds.course import Assign, Close, Open, Seal
 from anynode.rounds.judgements import Verdict
 from anynode.rounds.quotas import TRIED_AGAIN_ROUNDS, quota_max
-from anynode.rounds.reductions import rejected_reducers
+from anynode.rounds.reductions import rejected_reducers, unreadable_nodes
 
-FALSE_REDUCERS = ("omits", "adds wrongly", "doubles")
+FALSE_REDUCERS = ("omits", "adds wrongly", "garbage", "doubles")
 SCHEDULES, SCHEDULES_DEEP = 250, 20_000
 LIMIT_S = 3_000.0
 ROUNDS = 3
@@ -134,8 +134,15 @@ def check_cheats(world: World, again: str) -> None:
     verdicts = [record.body for record in world.records if isinstance(record.body, Verdict)]
     rejected = {item.node for verdict in verdicts for item in verdict.judged if item.rejected}
     blamed = {node for verdict in verdicts for node in rejected_reducers(verdict)}
+    assigns = [record.body for record in world.records if isinstance(record.body, Assign)]
+    garbage = {node for body in assigns for node in unreadable_nodes(opened[body.round], body)}
+    assert garbage <= {peer.name for peer in world.members if peer.role.vice == "garbage"}, f"garbage{again}"
+    blamed |= garbage
     liars = {peer.name for peer in world.members if peer.role.vice in FALSE_REDUCERS}
     assert blamed <= liars, f"an honest reducer was rejected{again}"
+    for result in results(world):
+        reducers = {opened[result.round].members[entry.reducer].node for entry in result.chunks}
+        assert not any(world.peers[node].role.vice == "garbage" for node in reducers), f"garbage is recorded{again}"
     left_out = {peer.name for peer in world.members if peer.role.vice == "omits"} & blamed
     assert not left_out or any(verdict.claims for verdict in verdicts), f"who left out a sender adds rightly{again}"
     assert rejected <= cheats | blamed, f"honest work was rejected{again}"

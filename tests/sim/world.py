@@ -431,7 +431,8 @@ class World:
         if self._fails() or not self.peers[done.node].up or self._apart(peer.name, done.node):
             self._later(peer, delay_s, events.Failed(coordinator.fetch_key(done)))
         else:
-            self._later(peer, delay_s, events.ResultFetched(done))
+            readable = self.peers[done.node].role.vice != "garbage"
+            self._later(peer, delay_s, events.ResultFetched(done, readable=readable))
 
     def _apply_result(self, peer: Peer, effect: effects.Apply, delay_s: float) -> None:
         result = effect.result

@@ -15,10 +15,20 @@ COORDINATOR = "coordinator"
 JOB = "a" * 64
 PEER_ID = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 START_ROOT = "0" * 63 + "1"
-VICES = ("omits", "adds wrongly", "doubles", "withholds", "keeps silent", "rubbish", "wrong root", "replays")
-"""What a Byzantine member does beside its work: leaves out senders as a reducer; signs other averages; signs two
-results; hands its chunks to some only; gives no receipts; sends nonsense with huge numbers; reports another state;
-sends old messages again.
+VICES = (
+    "omits",
+    "adds wrongly",
+    "garbage",
+    "doubles",
+    "withholds",
+    "keeps silent",
+    "rubbish",
+    "wrong root",
+    "replays",
+)
+"""What a Byzantine member does beside its work: leaves out senders as a reducer; signs other averages; signs bytes that
+are no average; signs two results; hands its chunks to some only; gives no receipts; sends nonsense with huge numbers;
+reports another state; sends old messages again.
 """
 
 

@@ -11,7 +11,7 @@ from anynode.rounds.claims import delivered_by_claim
 from anynode.rounds.course import Assign, Open, Result, Seal
 from anynode.rounds.judgements import Ruling, Task, Verdict
 from anynode.rounds.records import Record
-from anynode.rounds.reductions import rejected_reducers, unpaid_chunks
+from anynode.rounds.reductions import rejected_reducers, unpaid_chunks, unreadable_nodes
 from anynode_contracts.errors import invariant
 from anynode_ledger.pay import SAMPLES_PER_PRICE, Credit, MemberWork, granted_pay, replay_pay, round_pay
 
@@ -33,7 +33,8 @@ class JudgedRound:
         """
         as_auditors = {task.auditor: task.reason for task in self.verdict.tasks if task.outcome == "rejected"}
         for_work = {item.node: item.reason for item in self.verdict.judged if item.rejected}
-        return as_auditors | rejected_reducers(self.verdict) | for_work
+        unreadable = unreadable_nodes(self.open, self.assign)
+        return as_auditors | rejected_reducers(self.verdict) | unreadable | for_work
 
     @property
     def paid_nodes(self) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ def _member_of(job: Job, ruled: RuledRound, index: int) -> MemberWork:
 
 def _work(index: int, slot: int, samples: int, round_: JudgedRound, specs: list[ChunkSpec]) -> MemberWork:
     claimed = delivered_by_claim(round_.verdict, round_.result).get(slot, frozenset())
-    chunks, unpaid = round_.result.chunks, unpaid_chunks(round_.result, round_.verdict)
+    chunks, unpaid = round_.result.chunks, unpaid_chunks(round_.assign, round_.result, round_.verdict)
     due = len(chunks) if slot in round_.assign.accepted else 0
     return MemberWork(
         node_index=index,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
 from anynode.rounds.claims import blamed, passed_over
 from anynode.rounds.corrections import run_to, slots_by_round
-from anynode.rounds.course import Assign, Begin, Close, Open, Reason, Result, Seal
+from anynode.rounds.course import Assign, Begin, ChunkResult, Close, Open, Reason, Result, Seal
 from anynode.rounds.effects import AverageAgain, Recompute, Replay
 from anynode.rounds.enquiries import task_key, task_seed
 from anynode.rounds.events import Plan
@@ -31,6 +31,7 @@ from anynode_verifier.averaging import Averager
 from anynode_verifier.block_checks import BlockChecks
 from anynode_verifier.chunk_audits import ChunkAuditor
 from anynode_verifier.lineage import Reader, Round
+from anynode_verifier.readable import unreadable
 from anynode_verifier.replays import Replayer
 from anynode_verifier.withholding import AskSealer
 
@@ -58,7 +59,7 @@ class Follower:
         claims_of: Callable[[int], Mapping[int, tuple[Claimed, ...]]],
         sources: Callable[[], list[str]],
     ) -> None:
-        self._reader = Reader(job, domain)
+        self._job, self._reader = job, Reader(job, domain)
         self._start_root, self._home, self._store, self._peer = start_root, home, store, peer
         self._trainers, self._replayer, self._averager = trainers, replayer, averager
         self._chunk_auditor, self._blocks, self._sources = chunk_auditor, blocks, sources
@@ -108,9 +109,7 @@ class Follower:
             held_round, held_root = self._home.held()
             if (held_round, held_root) != (number, opened.state_root):
                 await self._fetch_state(opened)
-            makers = {entry.result: opened.members[entry.reducer].peer for entry in result.chunks}
-            members = [member.peer for member in opened.members]
-            await fetch_payloads(self._peer, self._store, makers, "", [*self._sources(), *members])
+            await self._fetch_averages(opened, result.chunks)
             trainer = await self._trainers.get()
             root = await trainer.apply(apply_order(opened, result))
             await asyncio.to_thread(self._store.sync_blob, root, "state")
@@ -131,6 +130,19 @@ class Follower:
         sources = [*self._sources(), *(member.peer for member in opened.members)]
         await fetch_state(self._peer, self._store, opened.state_root, sources)
 
+    async def _fetch_averages(self, opened: Open, entries: Iterable[ChunkResult]) -> None:
+        makers = {entry.result: opened.members[entry.reducer].peer for entry in entries}
+        members = [member.peer for member in opened.members]
+        await fetch_payloads(self._peer, self._store, makers, "", [*self._sources(), *members])
+
+    async def _unreadable(self, entries: Sequence[ChunkResult]) -> dict[int, str]:
+        """What of these averages, in the round under way, nobody could apply."""
+        opened = self._reader.opened
+        if opened is None:
+            return {}
+        await self._fetch_averages(opened, entries)
+        return await asyncio.to_thread(unreadable, self._job, self._store, entries, refresh=opened.refresh)
+
     # ------------------------------------------------------------ what a chain alone does not show
 
     async def _check_more(self, record: Record) -> None:
@@ -139,6 +151,11 @@ class Follower:
                 _require(begin.state_root == self._start_root, "it begins with another state than the job's model")
             case Assign(attempt=0) as assign:
                 await self._confirm(self._reader.opened, self._reader.seal, assign.rejected)
+            case Assign() as assign:
+                await self._confirm_unreadable(assign)
+            case Result() as result:
+                found = await self._unreadable(result.chunks)
+                _require(not found, f"what it calls averages cannot be applied: {found}")
             case Close() as close:
                 opened, result = self._reader.opened, self._reader.result
                 if opened is not None and result is not None:
@@ -229,6 +246,13 @@ class Follower:
             self._replayed[key] = (await self._replayer.replay(effect)).outcome
         found = self._replayed[key]
         _require(found == "rejected", f"slot {effect.slot} of round {effect.open.round} is rejected, and {found} here")
+
+    async def _confirm_unreadable(self, assign: Assign) -> None:
+        """What each newly blamed reducer has signed cannot be read here either."""
+        known = self._reader.assign.unreadable if self._reader.assign is not None else ()
+        for item in assign.unreadable[len(known) :]:
+            found = await self._unreadable(item.entries)
+            _require(bool(found), f"slot {item.reducer} is blamed for averages that can be read here")
 
     async def _confirm_reductions(self, round_: Round, verdict: Verdict) -> None:
         """Average each rejected chunk again, but for those that a claim proves to be wrong."""

@@ -68,6 +68,7 @@ from anynode_verifier.mending import mend
 from anynode_verifier.progress import Progress
 from anynode_verifier.pushing import Pushing, reachable
 from anynode_verifier.rates import AuditRate, audit_rate, reward_wei
+from anynode_verifier.readable import unreadable
 from anynode_verifier.replays import Replayer
 from anynode_verifier.stakes import Stakes
 from anynode_verifier.withholding import Sealers
@@ -251,7 +252,7 @@ class JobRun:
                 digests = [average.result for average in effect.done.averages]
                 await fetch_payloads(self._peer, self.store, dict.fromkeys(digests, source))
                 await asyncio.to_thread(self.store.sync, digests)
-                await self.driver.feed(ResultFetched(effect.done))
+                await self.driver.feed(await asyncio.to_thread(self._read, effect))
             case Apply():
                 await self._apply(effect)
             case DrawAudits():
@@ -274,6 +275,12 @@ class JobRun:
                 pass  # nobody waits for it any more: the member asks again
             case Fault():
                 log.error("%s", effect.sentence)
+
+    def _read(self, effect: FetchResult) -> ResultFetched:
+        found = unreadable(self.job, self.store, effect.done.averages, refresh=effect.open.refresh)
+        for chunk, why in found.items():
+            log.warning("round %d, chunk %d of slot %d: %s", effect.open.round, chunk, effect.done.slot, why)
+        return ResultFetched(effect.done, readable=not found)
 
     async def _apply(self, effect: Apply) -> None:
         root = await (await self._trainers.get()).apply(apply_order(effect.open, effect.result))

@@ -23,15 +23,16 @@ from anynode.rounds.deal import deal, take, work_seed
 from anynode.rounds.events import Drawn
 from anynode.rounds.ids import Range
 from anynode.rounds.judgements import Correct, Ruling, Verdict
-from anynode.rounds.messages import PROTOCOL, Average, ChunkDone, StateReport
+from anynode.rounds.messages import PROTOCOL, StateReport
 from anynode.rounds.quotas import quota_max
 from anynode.rounds.records import Record
-from anynode.rounds.reductions import after_reductions
+from anynode.rounds.reductions import after_reductions, unreadable_nodes
 from anynode.rounds.standing import (
     Standing,
     after_admission,
     after_judgement,
     after_refusal,
+    after_rejection,
     after_task,
     least_rate_ppm,
 )
@@ -39,7 +40,7 @@ from anynode.rounds.statements import commitment_of, statement
 from anynode.rounds.table import Table
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.signing import SigningDomain, check
-from anynode_verifier.reduction_checks import fault_of_reductions
+from anynode_verifier.reduction_checks import fault_of_reductions, fault_of_signatures, fault_of_unreadable
 from anynode_verifier.sampling import drawn_of
 from anynode_verifier.task_checks import check_tasks
 
@@ -229,6 +230,8 @@ class Reader:
         _require(chunks in ([], [spec.index for spec in specs]), record, "does not assign every chunk exactly once")
         absent = assign.absent == tuple(sorted(set(assign.absent) & set(assign.accepted)))
         _require(absent, record, "counts a sender as absent that was not accepted")
+        fault = fault_of_unreadable(assign, self.assign, opened, self.domain, self.job.job_id)
+        _require(not fault, record, fault)
         if self.assign is not None:
             same = (self.assign.accepted, self.assign.rejected, self.assign.weightless)
             follows = assign.attempt == self.assign.attempt + 1
@@ -267,6 +270,8 @@ class Reader:
             self.standings[nodes[slot]] = after_admission(self._standing(nodes[slot]))
         for item in assign.rejected:
             self.standings[nodes[item.slot]] = after_refusal(self._standing(nodes[item.slot]), item.reason)
+        for node, reason in (unreadable_nodes(self.opened, assign) if self.opened else {}).items():
+            self.standings[node] = after_rejection(self._standing(node), reason)
 
     def _check_result(self, result: Result, record: Record) -> None:
         opened, seal = _of_round(self.opened, result.round, record), _of_round(self.seal, result.round, record)
@@ -278,30 +283,11 @@ class Reader:
             _require(entry.attempt <= assign.attempt, record, "holds a chunk of an attempt that was not made")
             fits = bool(entry.senders) and entry.senders == tuple(sorted(set(entry.senders) & set(assign.accepted)))
             _require(fits, record, "averages an update that was not accepted, or one twice")
-        self._check_reductions(result, opened, record)
+        fault = fault_of_signatures(result, opened, self.domain, self.job.job_id)
+        _require(not fault, record, fault)
         books = close_books(opened, seal, result.chunks)
         fits = (result.steps, result.cursor, result.returned) == (books.steps, books.cursor, books.returned)
         _require(fits, record, "counts other steps or samples than were included")
-
-    def _check_reductions(self, result: Result, opened: Open, record: Record) -> None:
-        """Each chunk is covered by one signature, the one of its reducer."""
-        entries = {entry.chunk: entry for entry in result.chunks}
-        covered = [chunk for reduction in result.reductions for chunk in reduction.chunks]
-        _require(sorted(covered) == sorted(entries), record, "does not cover every chunk with one signature")
-        for reduction in result.reductions:
-            of_one = [entries[chunk] for chunk in reduction.chunks]
-            fits = all((e.reducer, e.attempt) == (reduction.reducer, reduction.attempt) for e in of_one)
-            _require(fits, record, "covers a chunk with another reducer's signature")
-            node = opened.members[reduction.reducer].node
-            done = ChunkDone(
-                kind="chunk_done",
-                node=node,
-                round=opened.round,
-                attempt=reduction.attempt,
-                slot=reduction.reducer,
-                averages=tuple(Average(entry.chunk, entry.senders, entry.result) for entry in of_one),
-            )
-            check(self.domain, statement(self.job.job_id, done), reduction.signature, node)
 
     def _close(self, close: Close, record: Record) -> None:
         opened, seal = _of_round(self.opened, close.round, record), _of_round(self.seal, close.round, record)

@@ -1,12 +1,14 @@
-"""What an auditor checks of a verdict on averaged chunks: who was drawn, what claims prove, whose receipts they are."""
+"""What an auditor checks of averaged chunks: who has signed for them, and what a verdict says of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from anynode.rounds.claims import blamed, fault_of, receipt_of
-from anynode.rounds.course import Assign, Open, Result, Seal
+from anynode.rounds.course import Assign, ChunkResult, Open, Result, Seal
 from anynode.rounds.judgements import Verdict
+from anynode.rounds.messages import Average, ChunkDone
 from anynode.rounds.reductions import faults_of
 from anynode.rounds.statements import statement
 from anynode_contracts.signing import SigningDomain, check
@@ -48,3 +50,57 @@ def fault_of_reductions(verdict: Verdict, round_: Reduced, domain: SigningDomain
     drawn = drawn_chunks(round_.open, round_.seal, round_.result, verdict.secret, verdict.block_hash)
     strange = [item.chunk for item in verdict.reductions if item.chunk not in drawn and item.chunk not in proven]
     return f"judges chunk {strange[0]}, which was not drawn" if strange else ""
+
+
+def fault_of_signatures(result: Result, opened: Open, domain: SigningDomain, job_id: str) -> str:
+    """What is wrong with the signatures over a result; empty if each chunk is covered by one, that of its reducer.
+    Raises ``BreachError`` for one of somebody else.
+    """
+    entries = {entry.chunk: entry for entry in result.chunks}
+    covered = [chunk for reduction in result.reductions for chunk in reduction.chunks]
+    if sorted(covered) != sorted(entries):
+        return "does not cover every chunk with one signature"
+    for reduction in result.reductions:
+        of_one = [entries[chunk] for chunk in reduction.chunks]
+        if any((e.reducer, e.attempt) != (reduction.reducer, reduction.attempt) for e in of_one):
+            return "covers a chunk with another reducer's signature"
+        _check_signed(of_one, reduction.signature, opened, domain, job_id)
+    return ""
+
+
+def fault_of_unreadable(assign: Assign, before: Assign | None, opened: Open, domain: SigningDomain, job_id: str) -> str:
+    """What does not follow where an assignment says that reducers have signed what is no average; empty if all does:
+    each is blamed once, by its own signature over chunks that it was to reduce, and reduces no more. Whether the bytes
+    can be read follows from no record: verifiers try it before they sign. Raises ``BreachError`` for a signature of
+    somebody else.
+    """
+    known = before.unreadable if before is not None else ()
+    to_reduce = {item.chunk: item.slot for item in before.reducers} if before is not None else {}
+    blamed = [item.reducer for item in assign.unreadable]
+    if assign.unreadable[: len(known)] != known or len(set(blamed)) < len(blamed):
+        return "does not blame each reducer once"
+    if not {item.slot for item in assign.reducers}.isdisjoint(blamed):
+        return "lets somebody reduce who has signed what is no average"
+    for item in assign.unreadable[len(known) :]:
+        said = {(entry.reducer, entry.attempt) for entry in item.entries}
+        own = all(to_reduce.get(entry.chunk) == entry.reducer for entry in item.entries)
+        if len(said) != 1 or not own or item.entries[0].attempt >= assign.attempt:
+            return "blames a slot for what it was not to reduce"
+        _check_signed(item.entries, item.signature, opened, domain, job_id)
+    return ""
+
+
+def _check_signed(
+    entries: Sequence[ChunkResult], signature: str, opened: Open, domain: SigningDomain, job_id: str
+) -> None:
+    """One signature of their reducer covers these chunks."""
+    node = opened.members[entries[0].reducer].node
+    done = ChunkDone(
+        kind="chunk_done",
+        node=node,
+        round=opened.round,
+        attempt=entries[0].attempt,
+        slot=entries[0].reducer,
+        averages=tuple(Average(entry.chunk, entry.senders, entry.result) for entry in entries),
+    )
+    check(domain, statement(job_id, done), signature, node)

@@ -10,7 +10,7 @@ from anynode.jobs.job import Job
 from anynode.rounds.course import Close, Finish
 from anynode.rounds.judgements import Correct, Excision
 from anynode.rounds.records import Record
-from anynode.rounds.reductions import rejected_reducers
+from anynode.rounds.reductions import rejected_reducers, unreadable_nodes
 from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
@@ -178,7 +178,9 @@ class Treasury:
                 return
             slash_id = f"{job_id}/{ruling.round}/{index}"
             if ruling.granted:
-                if ruling.node not in rejected_reducers(ruled.judged.verdict):
+                judged = ruled.judged
+                out = rejected_reducers(judged.verdict) | unreadable_nodes(judged.open, judged.assign)
+                if ruling.node not in out:
                     self._book.reinstate(index, job_id, slash_id)
                 self._book.credit(ruling_credits(account.job, ruled, index), self._network.held_back_limit_wei)
             elif ruling.heard:

@@ -17,9 +17,16 @@ from anynode.rounds.effects import Append
 from anynode.rounds.judgements import Correct, Ruling, Verdict
 from anynode.rounds.quotas import Pace, smooth
 from anynode.rounds.records import Body, Record
-from anynode.rounds.reductions import after_reductions
+from anynode.rounds.reductions import after_reductions, unreadable_nodes
 from anynode.rounds.shares import counted_rates
-from anynode.rounds.standing import Standing, after_admission, after_judgement, after_refusal, after_task
+from anynode.rounds.standing import (
+    Standing,
+    after_admission,
+    after_judgement,
+    after_refusal,
+    after_rejection,
+    after_task,
+)
 from anynode.rounds.table import Table
 from anynode.rounds.taking_in import without
 
@@ -104,6 +111,7 @@ def _absorb_open(state: State, body: Open, now: float) -> State:
         fetched=frozenset(),
         witnessed={},
         omitting=frozenset(),
+        unreadable={},
         applied_root="",
         reports=Table(),
         beacon=None,
@@ -146,6 +154,8 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
         name = members[reason.slot].node
         standing = after_refusal(nodes[name].standing, reason.reason)
         nodes = nodes.set(name, replace(nodes[name], standing=standing))
+    for name, reason in unreadable_nodes(present(state.open), body).items():
+        nodes = nodes.set(name, replace(nodes[name], standing=after_rejection(nodes[name].standing, reason)))
     reducers = {item.chunk: item.slot for item in body.reducers}
     if state.assign is not None and state.opened_at is not None:
         nodes = _with_slower_reducers(nodes, members, state.assign, state.fetched)
@@ -161,6 +171,7 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
         done=without(state.done, moved),
         witnessed=_still_witnessed(state, body),
         omitting=frozenset(),
+        unreadable={},
         samples=state.samples + counted,
         asked=state.asked.drop(
             [f"replay {body.round} {slot}{again}" for slot in body.weightless for again in ("", " again")]

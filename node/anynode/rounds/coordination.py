@@ -121,9 +121,9 @@ class State:
     """Everything the coordinator knows. ``round`` is the round under way, or the next to open.
 
     ``witnessed`` are the senders of a chunk whose delivery a witness has taken, with its slot, ``omitting`` the chunks
-    whose reducer
-    has left out one of them, ``come_back`` the slots whose members have joined again since the round opened. ``excise``
-    is what is to be taken out of the model before the next round opens, ``corrected`` what that gives.
+    whose reducer has left out one of them, ``unreadable`` what a slot has signed that is no average, ``come_back`` the
+    slots whose members have joined again since the round opened. ``excise`` is what is to be taken out of the model
+    before the next round opens, ``corrected`` what that gives.
 
     Measured, and so unknown (None) to a coordinator that read its records back: ``opened_at``, and ``idle_since``, when
     the work of the last round was done. ``idle_s`` is the moving average of what a round takes beside it, ``round_s``
@@ -166,6 +166,7 @@ class State:
     fetched: frozenset[int] = frozenset()
     witnessed: Witnessed = field(default_factory=dict)
     omitting: frozenset[int] = frozenset()
+    unreadable: Mapping[int, ChunkDone] = field(default_factory=dict)
     applied_root: str = ""
     reports: Table[str, StateReport] = field(default_factory=Table)
     audits: Mapping[int, Audit] = field(default_factory=dict)

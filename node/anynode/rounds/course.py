@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import MaxLen
+from annotated_types import MaxLen, MinLen
 from pydantic import ConfigDict
 
 from anynode.rounds.ids import (
@@ -149,10 +149,38 @@ class Reducer:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """One averaged chunk: its hash and the senders in it."""
+
+    __pydantic_config__ = _STRICT
+    chunk: Chunk
+    attempt: Attempt
+    reducer: Slot
+    senders: tuple[Slot, ...]
+    result: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What one signature of a reducer covers, of which a chunk at least is no payload that the job's codec reads. The
+    signature and the bytes are the proof against it.
+    """
+
+    __pydantic_config__ = _STRICT
+    entries: Annotated[tuple[ChunkResult, ...], MinLen(1), MaxLen(CHUNKS_PER_MESSAGE_MAX)]
+    signature: Signature
+
+    @property
+    def reducer(self) -> int:
+        return self.entries[0].reducer
+
+
+@dataclass(frozen=True, slots=True)
 class Assign:
     """Whose updates count (``accepted``), and who reduces which chunks. ``attempt`` > 0 replaces dead reducers.
 
     ``absent`` are accepted slots that had died by then: what they delivered is averaged, and nobody waits for more.
+    ``unreadable`` is what reducers have signed in this round that is no average: they reduce nothing more.
     """
 
     __pydantic_config__ = _STRICT
@@ -164,18 +192,7 @@ class Assign:
     weightless: tuple[Slot, ...]
     absent: tuple[Slot, ...]
     reducers: Annotated[tuple[Reducer, ...], MaxLen(CHUNKS_MAX)]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkResult:
-    """One averaged chunk: its hash and the senders in it."""
-
-    __pydantic_config__ = _STRICT
-    chunk: Chunk
-    attempt: Attempt
-    reducer: Slot
-    senders: tuple[Slot, ...]
-    result: Hash
+    unreadable: Annotated[tuple[Unreadable, ...], MaxLen(MEMBERS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,18 @@ from anynode.rounds.coordination import (
     present,
     unheard,
 )
-from anynode.rounds.course import Assign, ChunkResult, Close, Committed, Reason, Reduction, Report, Result, Seal
+from anynode.rounds.course import (
+    Assign,
+    ChunkResult,
+    Close,
+    Committed,
+    Reason,
+    Reduction,
+    Report,
+    Result,
+    Seal,
+    Unreadable,
+)
 from anynode.rounds.deal import work_seed
 from anynode.rounds.effects import (
     Apply,
@@ -171,7 +182,7 @@ def _assign(
     again = to_measure_again(rates, measured, opened.round)
     reducers = share(range(count), {}, rates, _share_seed(state, 0), again)
     absent = _absent(state, accepted, now)
-    return append(state, Assign("assign", opened.round, 0, accepted, rejected, weightless, absent, reducers), now)
+    return append(state, Assign("assign", opened.round, 0, accepted, rejected, weightless, absent, reducers, ()), now)
 
 
 def _absent(state: State, accepted: tuple[int, ...], now: float) -> tuple[int, ...]:
@@ -181,19 +192,27 @@ def _absent(state: State, accepted: tuple[int, ...], now: float) -> tuple[int, .
 
 
 def _rates(state: State, accepted: tuple[int, ...], now: float) -> dict[int, float]:
-    """The measured rates of the accepted slots that others can reach and that are alive."""
+    """The measured rates of the accepted slots that others can reach and that are alive, but for those that have signed
+    in this round what is no average.
+    """
     members = present(state.open).members
     return {
         slot: state.nodes[members[slot].node].chunks_per_s
         for slot in accepted
-        if members[slot].reduces and alive(state, members[slot].node, now)
+        if members[slot].reduces and slot not in _unfit(state) and alive(state, members[slot].node, now)
     }
 
 
 def _may_return(state: State, accepted: tuple[int, ...]) -> bool:
     """Whether somebody who could reduce has died and not left: who comes back in time saves the round."""
-    places = [present(state.open).members[slot] for slot in accepted]
+    places = [present(state.open).members[slot] for slot in accepted if slot not in _unfit(state)]
     return any(place.reduces and state.nodes[place.node].joined for place in places)
+
+
+def _unfit(state: State) -> set[int]:
+    """The slots that have signed in this round what is no average."""
+    said = state.assign.unreadable if state.assign is not None else ()
+    return {*state.unreadable, *(item.reducer for item in said)}
 
 
 def _share_seed(state: State, attempt: int) -> str:
@@ -211,7 +230,7 @@ def _advance_exchanging(state: State, now: float) -> Step:
     if len(state.fetched) == len(assign.reducers):
         return append(state, _result(state, state.done), now)
     late = now >= state.since + opened.exchange_s
-    if late or state.omitting or _a_reducer_has_died(state, now) or _a_sender_has_died(state, now):
+    if late or state.omitting or state.unreadable or _a_reducer_has_died(state, now) or _a_sender_has_died(state, now):
         if not late and not _rates(state, assign.accepted, now) and _may_return(state, assign.accepted):
             return state, []
         return _reassign(state, late, now)
@@ -243,12 +262,17 @@ def _a_sender_has_died(state: State, now: float) -> bool:
 def _reassign(state: State, late: bool, now: float) -> Step:
     """Give what is missing to others; what was fetched stays, and so does the work of who is alive and in time.
 
-    A chunk whose reducer left out a witnessed sender goes to a witness.
+    A chunk whose reducer left out a witnessed sender goes to a witness. What was signed and is no average is put on
+    record in any case, also where nobody is left to reduce.
     """
     assign = present(state.assign)
     rates = _rates(state, assign.accepted, now)
+    unreadable = assign.unreadable + tuple(_unreadable(done) for _, done in sorted(state.unreadable.items()))
     if not rates or assign.attempt + 1 >= state.rules.attempts_max:
-        return append(state, _result(state, {}), now)
+        if not state.unreadable:
+            return append(state, _result(state, {}), now)
+        nobody = replace(assign, attempt=assign.attempt + 1, reducers=(), unreadable=unreadable)
+        return append(state, nobody, now)
     kept: dict[int, int] = {}
     slow: set[int] = set()
     for item in assign.reducers:
@@ -267,8 +291,17 @@ def _reassign(state: State, late: bool, now: float) -> Step:
     others = {slot: rate for slot, rate in rates.items() if slot not in slow}
     attempt = assign.attempt + 1
     reducers = share(free, kept, others or rates, _share_seed(state, attempt))
-    body = replace(assign, attempt=attempt, absent=_absent(state, assign.accepted, now), reducers=reducers)
+    absent = _absent(state, assign.accepted, now)
+    body = replace(assign, attempt=attempt, absent=absent, reducers=reducers, unreadable=unreadable)
     return append(state, body, now)
+
+
+def _unreadable(done: ChunkDone) -> Unreadable:
+    return Unreadable(_entries(done), done.signature)
+
+
+def _entries(done: ChunkDone) -> tuple[ChunkResult, ...]:
+    return tuple(ChunkResult(item.chunk, done.attempt, done.slot, item.senders, item.result) for item in done.averages)
 
 
 def fetch_key(done: ChunkDone) -> str:
@@ -280,12 +313,7 @@ def _result(state: State, done: Mapping[int, ChunkDone]) -> Result:
     """What was averaged, or nothing: then the round is void."""
     opened, seal = present(state.open), present(state.seal)
     said = sorted({item.chunks: item for item in done.values()}.values(), key=lambda item: item.chunks)
-    entries = [
-        ChunkResult(entry.chunk, item.attempt, item.slot, entry.senders, entry.result)
-        for item in said
-        for entry in item.averages
-    ]
-    chunks = tuple(sorted(entries, key=lambda entry: entry.chunk))
+    chunks = tuple(sorted((entry for item in said for entry in _entries(item)), key=lambda entry: entry.chunk))
     reductions = tuple(Reduction(item.slot, item.attempt, item.chunks, item.signature) for item in said)
     books = close_books(opened, seal, chunks)
     return Result("result", opened.round, chunks, reductions, books.steps, books.cursor, books.returned)

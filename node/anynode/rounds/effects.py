@@ -196,7 +196,7 @@ class Hear:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """Fetch averaged chunks from their reducer; answer `ResultFetched` or `Failed`."""
+    """Fetch averaged chunks from their reducer and read them; answer `ResultFetched` or `Failed`."""
 
     open: Open
     done: ChunkDone

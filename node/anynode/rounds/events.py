@@ -135,9 +135,12 @@ class AuditRates:
 
 @dataclass(frozen=True, slots=True)
 class ResultFetched:
-    """The coordinator keeps a copy of the averaged chunks of ``done``, so that they outlive their reducer."""
+    """The coordinator keeps a copy of the averaged chunks of ``done``, so that they outlive their reducer.
+    ``readable``: each of them is a payload that a round can apply.
+    """
 
     done: ChunkDone
+    readable: bool
 
 
 @dataclass(frozen=True, slots=True)

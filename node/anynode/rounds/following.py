@@ -36,7 +36,7 @@ from anynode.rounds.membership import (
 )
 from anynode.rounds.messages import Delivery, DeliveryReceipt, Receipt, Refused, WorkLeft
 from anynode.rounds.records import Record
-from anynode.rounds.reductions import rejected_reducers
+from anynode.rounds.reductions import rejected_reducers, unreadable_nodes
 from anynode.rounds.table import Table
 from anynode.rounds.witnesses import witnesses_of
 
@@ -265,7 +265,9 @@ def _absorb_seal(state: State, body: Seal, now: float) -> Step:
 
 
 def _absorb_assign(state: State, body: Assign, now: float) -> State:
-    mine = [item for item in body.rejected if item.slot == state.slot]
+    mine = [item.reason for item in body.rejected if item.slot == state.slot]
+    unreadable = unreadable_nodes(state.open, body) if state.open is not None and body.unreadable else {}
+    mine += [reason for node, reason in unreadable.items() if node == state.me.node]
     chunks = {item.chunk for item in body.reducers if item.slot == state.slot}
     still = {item.chunk: item.slot for item in body.reducers}
     witnessed = tuple(
@@ -279,7 +281,7 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
         state,
         assign=body,
         assigned_at=now,
-        refused=mine[0].reason if mine else state.refused,
+        refused=mine[0] if mine else state.refused,
         batches=_batches(body, state.delivered) if is_among(state.slot, body.accepted) else (),
         mine=tuple(sorted(chunks)),
         reduced={chunk: item for chunk, item in state.reduced.items() if chunk in chunks},

@@ -89,6 +89,7 @@ def _pack_assign(body: Assign, job: str, roster: Roster) -> list[Any]:
         runs(body.weightless),
         runs(body.absent),
         [number for group in groups for number in group],
+        canonical_json([asdict(item) for item in body.unreadable]) if body.unreadable else b"",
     ]
 
 

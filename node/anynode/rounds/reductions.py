@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from anynode.rounds.course import Open, Result, Seal
+from anynode.rounds.course import Assign, Open, Result, Seal
 from anynode.rounds.judgements import ReductionJudged, Verdict
 from anynode.rounds.standing import EVERY_TIME_PPM, Standing, after_rejection
 from anynode_contracts.pay_split import PaySplit
@@ -59,6 +59,16 @@ def rejected_reducers(verdict: Verdict) -> dict[str, str]:
     return found
 
 
+def unreadable_nodes(opened: Open, assign: Assign) -> dict[str, str]:
+    """By node, why what it reduced in the round does not count: it has signed what is no average."""
+    return {
+        opened.members[item.reducer].node: (
+            f"as the reducer of chunk {item.entries[0].chunk} of round {opened.round} it signed what is no average"
+        )
+        for item in assign.unreadable
+    }
+
+
 def after_reductions(standings: Mapping[str, Standing], verdict: Verdict) -> dict[str, Standing]:
     """The standings that a verdict's rejected reducers have from then on, by node."""
     return {
@@ -67,9 +77,10 @@ def after_reductions(standings: Mapping[str, Standing], verdict: Verdict) -> dic
     }
 
 
-def unpaid_chunks(result: Result, verdict: Verdict) -> frozenset[int]:
-    """The chunks whose reducing is not paid: void ones, and all of a reducer of whom one was rejected."""
+def unpaid_chunks(assign: Assign, result: Result, verdict: Verdict) -> frozenset[int]:
+    """The chunks whose reducing is not paid: void ones, and all of a reducer of whom one was rejected or unreadable."""
     rejected = {item.slot for item in verdict.reductions if item.outcome == "rejected"}
+    rejected.update(item.reducer for item in assign.unreadable)
     void = {item.chunk for item in verdict.reductions if item.outcome == "void"}
     return frozenset(entry.chunk for entry in result.chunks if entry.reducer in rejected or entry.chunk in void)
 

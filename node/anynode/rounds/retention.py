@@ -41,8 +41,8 @@ COORDINATOR = Retention(state_every=50, result_rounds=0, replays=True, forgotten
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a round leaves in the store: the state it starts from, the sealed updates, the averaged chunks, and the
-    fraud proofs of what was rejected in it.
+    """What a round leaves in the store: the state it starts from, the sealed updates, the averaged chunks, the fraud
+    proofs of what was rejected in it, and what was signed as averages and is none.
     """
 
     round: int
@@ -50,6 +50,7 @@ class Footprint:
     updates: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     proofs: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     final: bool = False
 
 
@@ -76,8 +77,10 @@ def footprints(records: Iterable[Record]) -> list[Footprint]:
             case Result(round=number, chunks=chunks):
                 results = tuple(entry.result for entry in chunks)
                 rounds[number] = replace(rounds[number], results=results, final=not results)
-            case Assign(round=number, rejected=rejected):
-                rounds[number] = replace(rounds[number], proofs=tuple(item.proof for item in rejected if item.proof))
+            case Assign(round=number, rejected=rejected, unreadable=unreadable):
+                said = tuple(entry.result for item in unreadable for entry in item.entries)
+                proofs = tuple(item.proof for item in rejected if item.proof)
+                rounds[number] = replace(rounds[number], proofs=proofs, unreadable=said)
             case Verdict(round=number, judged=judged):
                 proofs = tuple(item.proof for item in judged if item.proof)
                 rounds[number] = replace(rounds[number], proofs=proofs, final=True)
@@ -109,5 +112,5 @@ def needed(past: Sequence[Footprint], rule: Retention) -> Blobs:
             updates.update(item.updates)
         if rule.result_rounds == 0 or age <= rule.result_rounds or may_be_replayed:
             results.update(item.results)
-        results.update(item.proofs)  # a rejection can be looked into as long as there is a job
+        results.update((*item.proofs, *item.unreadable))  # a rejection can be looked into as long as there is a job
     return Blobs(frozenset(states), frozenset(updates), frozenset(results))

@@ -185,7 +185,7 @@ def _chunk_done(state: State, done: ChunkDone, now: float) -> State:
         and all(reducers.get(chunk) == done.slot for chunk in done.chunks)
         and all(_is_set_of(item.senders, accepted) for item in done.averages)
     )
-    if not honest_form or not state.fetched.isdisjoint(done.chunks):
+    if not honest_form or not state.fetched.isdisjoint(done.chunks) or done.slot in state.unreadable:
         return state
     omitting = [
         item.chunk for item in done.averages if not set(state.witnessed.get(item.chunk, ())) <= set(item.senders)
@@ -243,6 +243,9 @@ def _result_fetched(state: State, fetched: ResultFetched) -> State:
     done = fetched.done
     if state.phase is not Phase.EXCHANGING or any(state.done.get(chunk) != done for chunk in done.chunks):
         return state
+    if not fetched.readable:
+        unreadable = {**state.unreadable, done.slot: done}
+        return replace(state, done=without(state.done, done.chunks), unreadable=unreadable)
     return replace(state, fetched=state.fetched.union(done.chunks))
 
 

@@ -137,7 +137,7 @@ class Reader:
         }
 
     def assign(self, raw: Any) -> dict[str, Any]:
-        round_, attempt, accepted, rejected, weightless, absent, flat = raw
+        round_, attempt, accepted, rejected, weightless, absent, flat, unreadable = raw
         reducers: list[dict[str, int]] = []
         for slot, witness, count in tuples(flat, 3):
             self._spend(count)
@@ -151,6 +151,7 @@ class Reader:
             "weightless": self._list(weightless),
             "absent": self._list(absent),
             "reducers": reducers,
+            "unreadable": parse_json(bytes(unreadable)) if unreadable else [],
         }
 
     def result(self, raw: Any) -> dict[str, Any]:

@@ -80,7 +80,7 @@ BODIES: tuple[Body, ...] = (
         COORDINATOR,
         (sign(key("coordinator"), DOMAIN, statement(JOB, nothing_of(0, 1))),),
     ),
-    Assign("assign", 0, 0, (0,), (), (), (), (Reducer(0, 0, 0),)),
+    Assign("assign", 0, 0, (0,), (), (), (), (Reducer(0, 0, 0),), ()),
     Result(
         "result", 0, (ChunkResult(0, 0, 0, (0,), "6" * 64),), (Reduction(0, 0, (0,), SIGNATURE),), 4, 16, ((8, 16),)
     ),

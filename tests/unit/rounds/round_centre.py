@@ -128,7 +128,7 @@ class Centre:
     def exchange(self) -> None:
         for item in self.newest(Assign).reducers:
             done = self.done(item.chunk)
-            self.feed_until_still(done, ResultFetched(done))
+            self.feed_until_still(done, ResultFetched(done, readable=True))
 
     def close(self, *reporters: str) -> None:
         round_ = self.state.round

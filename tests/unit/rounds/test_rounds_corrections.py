@@ -76,7 +76,7 @@ def bodies_of(number: int, senders: tuple[tuple[int, ...], ...], judged: bool = 
     return [
         opened,
         Seal("seal", number, commitments, (), "5" * 64, 7, (1_000_000, 1_000_000), ALICE, ()),
-        Assign("assign", number, 0, (0, 1), (), (), (), ()),
+        Assign("assign", number, 0, (0, 1), (), (), (), (), ()),
         Result("result", number, chunks, (), 3, base + 16, returned),
         Close("close", number, digest(number + 1), (), ()),
         *([verdict] if judged else []),

@@ -102,7 +102,7 @@ def a_round(*members: Member, rejected: tuple[int, ...] = ()) -> tuple[Open, Sea
     opened = Open("open", 3, "9" * 64, "0x", False, members, ((),) * count, 0, (), 6, 20, 10)
     seal = Seal("seal", 3, tuple(committed(item.slot) for item in members), (), "a" * 64, 7, (1,) * count, "", ())
     out = tuple(Reason(slot, "differs") for slot in rejected)
-    return opened, seal, Assign("assign", 3, 0, tuple(range(count)), out, (), (), ())
+    return opened, seal, Assign("assign", 3, 0, tuple(range(count)), out, (), (), (), ())
 
 
 def member(slot: int, *, hardware: str = "class", proven: bool = True, audits: bool = True, owner: str = "") -> Member:

@@ -59,9 +59,10 @@ def test_the_round_goes_on_when_every_chunk_is_fetched(exchanging: Centre) -> No
         done = exchanging.done(chunk)
         exchanging.feed(done)
         assert [effect.done for effect in exchanging.pick(FetchResult)] == [done]
-        exchanging.feed(ResultFetched(replace(done, averages=(Average(chunk, (0,), root_of("something else")),))))
+        other = (Average(chunk, (0,), root_of("something else")),)
+        exchanging.feed(ResultFetched(replace(done, averages=other), readable=True))
         assert chunk not in exchanging.state.fetched, "it must be what the reducer has signed"
-        exchanging.feed(ResultFetched(done))
+        exchanging.feed(ResultFetched(done, readable=True))
     result = exchanging.newest(Result)
     assert [entry.chunk for entry in result.chunks] == [0, 1, 2, 3]
     assert (result.steps, result.cursor, result.returned) == (4, 16, ())
@@ -76,7 +77,7 @@ def test_dead_reducers_are_replaced_and_what_was_fetched_is_kept(exchanging: Cen
     assert of_alice
     for chunk in (of_bob[0], *of_alice):
         done = exchanging.done(chunk)
-        exchanging.feed_until_still(done, ResultFetched(done))
+        exchanging.feed_until_still(done, ResultFetched(done, readable=True))
     exchanging.now = 5.9
     exchanging.hear(ALICE)
     assert exchanging.count(Assign) == 1
@@ -91,7 +92,7 @@ def test_dead_reducers_are_replaced_and_what_was_fetched_is_kept(exchanging: Cen
     exchanging.hear(ALICE)
     for chunk in of_bob[1:]:
         done = exchanging.done(chunk, (0,))
-        exchanging.feed_until_still(done, ResultFetched(done))
+        exchanging.feed_until_still(done, ResultFetched(done, readable=True))
     assert len(exchanging.newest(Result).chunks) == 4
     assert {entry.attempt for entry in exchanging.newest(Result).chunks} == {0, 1}
 
@@ -102,7 +103,7 @@ def test_a_reducer_that_gives_nothing_is_slow_although_it_was_never_measured(exc
     for chunk in [item.chunk for item in first.reducers if item.slot == 0]:
         done = exchanging.done(chunk)
         exchanging.now = 1.0
-        exchanging.feed_until_still(done, ResultFetched(done))
+        exchanging.feed_until_still(done, ResultFetched(done, readable=True))
     exchanging.now = 10.0
     exchanging.hear(ALICE, BOB)
     assert {item.slot for item in exchanging.newest(Assign).reducers if item.chunk not in exchanging.state.fetched} == {
@@ -161,6 +162,50 @@ def test_a_round_in_which_all_are_rejected_is_void(centre: Centre) -> None:
     centre.replay(ALICE, BOB)
     assert centre.newest(Result).chunks == ()
     assert centre.newest(Result).returned == ((0, 16),)
+
+
+# --- what is no average ---------------------------------------------------------------------------------------------
+
+
+def unread(centre: Centre, chunk: int) -> None:
+    done = centre.done(chunk)
+    centre.feed_until_still(done, ResultFetched(done, readable=False))
+
+
+def test_who_signs_what_is_no_average_reduces_nothing_more_and_is_out(exchanging: Centre) -> None:
+    """Its own signature stands in the record as the proof, and what it has left to reduce goes to others."""
+    first = exchanging.newest(Assign)
+    of_bob = [item.chunk for item in first.reducers if item.slot == 1]
+    done = exchanging.done(of_bob[0])
+    unread(exchanging, of_bob[0])
+    second = exchanging.newest(Assign)
+    assert second.attempt == 1 and {item.slot for item in second.reducers} == {0}
+    (blame,) = second.unreadable
+    assert [(item.chunk, item.reducer, item.result) for item in blame.entries] == [
+        (of_bob[0], 1, done.averages[0].result)
+    ]
+    assert "no average" in exchanging.state.nodes[BOB].banned
+    exchanging.exchange()
+    result = exchanging.newest(Result)
+    assert {entry.reducer for entry in result.chunks} == {0}
+    assert exchanging.state.nodes[ALICE].banned == ""
+
+
+def test_where_nobody_is_left_to_reduce_the_round_is_void_and_all_are_blamed(exchanging: Centre) -> None:
+    for slot in (1, 0):
+        unread(exchanging, next(item.chunk for item in exchanging.newest(Assign).reducers if item.slot == slot))
+    assert [item.reducer for item in exchanging.newest(Assign).unreadable] == [1, 0]
+    assert exchanging.newest(Result).chunks == ()
+    assert all(exchanging.state.nodes[name].banned for name in (ALICE, BOB))
+
+
+def test_also_the_last_attempt_puts_blame_on_record(exchanging: Centre) -> None:
+    for _ in range(RULES.attempts_max - 1):
+        exchanging.now += 10.0
+        exchanging.hear(ALICE, BOB)
+    unread(exchanging, 0)
+    assert len(exchanging.newest(Assign).unreadable) == 1
+    assert exchanging.newest(Result).chunks == ()
 
 
 # --- witnesses ------------------------------------------------------------------------------------------------------

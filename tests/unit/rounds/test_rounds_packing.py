@@ -26,6 +26,7 @@ from anynode.rounds.course import (
     Report,
     Result,
     Seal,
+    Unreadable,
 )
 from anynode.rounds.deal import deal, take, work_seed
 from anynode.rounds.judgements import Judged, Redone, Task, Verdict
@@ -136,7 +137,7 @@ def whole_round(dice: random.Random, members: int, round_: int, **options: Any) 
     return [
         opened,
         Seal("seal", round_, committed, late, dice.randbytes(32).hex(), 1_000_000, rates, places[0].node, absences),
-        Assign("assign", round_, 0, accepted, (), weightless, absent, reducers),
+        Assign("assign", round_, 0, accepted, (), weightless, absent, reducers, ()),
         Result("result", round_, entries, reductions, 20, cursor, returned),
         Close("close", round_, dice.randbytes(32).hex(), reports, ()),
         Verdict("verdict", round_, dice.randbytes(32).hex(), beacon, judged, (), tasks, ()),
@@ -192,6 +193,17 @@ def test_audit_tasks_and_owners_come_back() -> None:
     assert list(again) == records
     verdict = again[-1].record.body
     assert isinstance(verdict, Verdict) and len(verdict.tasks) == 2
+
+
+def test_what_reducers_have_signed_that_is_no_average_comes_back() -> None:
+    dice = random.Random(4)
+    bodies = whole_round(dice, 4, 0, names=names(dice, 4))
+    said = Unreadable((ChunkResult(1, 0, 2, (0, 1), "c" * 64), ChunkResult(3, 0, 2, (0,), "d" * 64)), signature(dice))
+    bodies = [replace(body, unreadable=(said,)) if isinstance(body, Assign) else body for body in bodies]
+    records = signed_by(dice, chain_of(*bodies))
+    packed = pack(records, roster_of(records))
+    assert list(unpack(packed, Roster())) == records
+    assert "assign" in [kind for *_, kind, _ in msgpack.unpackb(packed)[4]]
 
 
 @pytest.mark.parametrize("seed", range(12))

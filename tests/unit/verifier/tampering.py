@@ -8,7 +8,7 @@ from dataclasses import replace
 from signed_world import DOMAIN, SignedWorld, key
 from world_cast import START_ROOT
 
-from anynode.rounds.course import Assign, Begin, Close, Finish, Open, Result, Seal
+from anynode.rounds.course import Assign, Begin, ChunkResult, Close, Finish, Open, Result, Seal, Unreadable
 from anynode.rounds.judgements import Evidence, Outcome, Verdict
 from anynode.rounds.messages import PROTOCOL, Average, ChunkDone
 from anynode.rounds.records import Body, Record
@@ -235,6 +235,16 @@ def new_beginning(_: SignedWorld, records: Chain) -> Chain:
     """Back to the start state in the middle of the job."""
     place = at(records, Open, 2)
     return [*records[:place], replace(records[place], body=Begin("begin", PROTOCOL, START_ROOT)), *records[place:]]
+
+
+def blames(slot: Callable[[Assign], int]) -> Callable[[Assign], Assign]:
+    """Say of a slot that it has signed what is no average of the first chunk, and let nobody reduce."""
+
+    def change(body: Assign) -> Assign:
+        entry = ChunkResult(body.reducers[0].chunk, 0, slot(body), body.accepted, "e" * 64)
+        return replace(body, reducers=(), unreadable=(Unreadable((entry,), "0x" + "1" * 130),))
+
+    return change
 
 
 def second_assign(change: Callable[[Assign], Assign]) -> Edit:

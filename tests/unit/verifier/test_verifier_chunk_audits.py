@@ -95,7 +95,7 @@ async def trained(job: SmallJob, trainers: TrainerKeeper, store: BlobStore) -> A
     return AverageAgain(
         Open("open", 0, start, "0x", True, members, ((), ()), 0, (), 3, 20, 10),
         Seal("seal", 0, committed, (), "5" * 64, 7, (1_000_000, 1_000_000), "", ()),
-        Assign("assign", 0, 0, (0, 1), (), (), (), tuple(Reducer(index, 1, 0) for index in indices)),
+        Assign("assign", 0, 0, (0, 1), (), (), (), tuple(Reducer(index, 1, 0) for index in indices), ()),
         Result("result", 0, tuple(ChunkResult(i, 0, 1, (0, 1), averages[i]) for i in indices), (), 3, 0, ()),
         tuple(indices),
     )

@@ -90,6 +90,7 @@ def judged_round(
             weightless,
             (),
             tuple(Reducer(chunk, reducer, reducer) for chunk, reducer in enumerate(reducers)),
+            (),
         ),
         result=Result("result", 3, chunks, (), 4, 0, ()),
         verdict=Verdict(

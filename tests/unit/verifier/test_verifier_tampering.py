@@ -11,6 +11,7 @@ from tampering import (
     Edit,
     another_member_reduced,
     at,
+    blames,
     drawn_work_passed_by,
     edit_assign,
     edit_close,
@@ -148,6 +149,19 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
         ),
         "more than who reduces",
     ),
+    "a reducer blamed for another's chunk": (
+        second_assign(blames(lambda a: a.reducers[0].slot + 1)),
+        "was not to reduce",
+    ),
+    "a blamed reducer that reduces on": (
+        second_assign(lambda a: replace(blames(lambda a: a.reducers[0].slot)(a), reducers=a.reducers)),
+        "lets somebody reduce",
+    ),
+    "a reducer blamed twice": (
+        second_assign(lambda a: replace(a, unreadable=blames(lambda a: a.reducers[0].slot)(a).unreadable * 2)),
+        "blame each reducer once",
+    ),
+    "a reducer blamed without its signature": (second_assign(blames(lambda a: a.reducers[0].slot)), "signature"),
     "an attempt skipped": (second_assign(lambda a: replace(a, attempt=3)), "more than who reduces"),
     # the result
     "an unsealed sender": (edit_result(first_chunk(senders=(0, 77))), "not accepted"),

@@ -31,6 +31,9 @@ contract StakeManager is IStakeManager, AccessManaged, ReentrancyGuard {
     uint64 public constant RULING_WINDOW = 14 days;
 
     /// @inheritdoc IStakeManager
+    address public constant BURN_ADDRESS = 0x000000000000000000000000000000000000dEaD;
+
+    /// @inheritdoc IStakeManager
     IERC20 public immutable TOKEN;
 
     /// @inheritdoc IStakeManager
@@ -47,6 +50,9 @@ contract StakeManager is IStakeManager, AccessManaged, ReentrancyGuard {
 
     /// @inheritdoc IStakeManager
     uint256 public slashCount;
+
+    /// @inheritdoc IStakeManager
+    mapping(bytes32 job => uint128 amountWei) public compensatedWei;
 
     /// @inheritdoc IStakeManager
     mapping(address account => uint128 amountWei) public creditedWei;
@@ -193,7 +199,9 @@ contract StakeManager is IStakeManager, AccessManaged, ReentrancyGuard {
         _stakes[index].frozenWei -= amountWei;
         emit SlashExecuted(id);
         // Less is left if a proof has taken everything in the meantime.
-        _take(index, amountWei, slash.job, slash.finder);
+        (uint128 takenWei, uint128 feeWei) = _take(index, amountWei, slash.job, slash.finder);
+        uint128 returnedWei = _compensate(slash.job, takenWei - feeWei);
+        _burn(index, slash.job, takenWei - feeWei - returnedWei);
         (address node,) = REGISTRY.infoOf(index);
         if (VERIFIER_SET.isMember(node) && _stakes[index].activeWei < VERIFIER_SET.BOND_WEI()) {
             VERIFIER_SET.expel(node);
@@ -207,7 +215,9 @@ contract StakeManager is IStakeManager, AccessManaged, ReentrancyGuard {
         returns (uint128 amountWei)
     {
         if (msg.sender != address(VERIFIER_SET)) revert NotVerifierSet();
-        amountWei = _take(index, type(uint128).max, job, finder);
+        uint128 feeWei;
+        (amountWei, feeWei) = _take(index, type(uint128).max, job, finder);
+        _burn(index, job, amountWei - feeWei);
     }
 
     /// @inheritdoc IStakeManager
@@ -249,9 +259,11 @@ contract StakeManager is IStakeManager, AccessManaged, ReentrancyGuard {
         if (received != amountWei) revert TransferMismatch(amountWei, received);
     }
 
-    /// @dev Takes up to `wantedWei` from a stake, first from what is active, and gives it to the harmed job but for the
-    /// finder's fee.
-    function _take(uint32 index, uint128 wantedWei, bytes32 job, address finder) private returns (uint128 takenWei) {
+    /// @dev Takes up to `wantedWei` from a stake, first from what is active, and credits the finder's fee of it.
+    function _take(uint32 index, uint128 wantedWei, bytes32 job, address finder)
+        private
+        returns (uint128 takenWei, uint128 feeWei)
+    {
         Stake storage held = _stakes[index];
         uint128 fromActiveWei = uint128(Math.min(wantedWei, held.activeWei));
         uint128 fromUnbondingWei = uint128(Math.min(wantedWei - fromActiveWei, held.unbondingWei));
@@ -259,20 +271,30 @@ contract StakeManager is IStakeManager, AccessManaged, ReentrancyGuard {
         held.unbondingWei -= fromUnbondingWei;
         takenWei = fromActiveWei + fromUnbondingWei;
         emit Slashed(index, job, fromActiveWei, fromUnbondingWei);
-        uint128 feeWei = finder == address(0) ? 0 : uint128(Math.min(FINDERS_FEE_WEI, takenWei / 10));
+        if (finder != address(0)) feeWei = uint128(Math.min(FINDERS_FEE_WEI, takenWei / 10));
         if (feeWei != 0) _credit(finder, job, feeWei);
-        if (takenWei != feeWei) _compensate(job, takenWei - feeWei);
     }
 
-    /// @dev Into the budget of a running job; otherwise to its owner, who would get it back from there.
-    function _compensate(bytes32 job, uint128 amountWei) private {
+    /// @dev Gives up to `wantedWei` into the budget of a running job; otherwise to its owner, who would get it back from
+    /// there. All slashes together give no more than the job has paid, so that splitting one gains nothing.
+    function _compensate(bytes32 job, uint128 wantedWei) private returns (uint128 amountWei) {
         IJobEscrow.Job memory harmed = ESCROW.jobOf(job);
+        amountWei = uint128(Math.min(wantedWei, harmed.drawnWei - compensatedWei[job]));
+        if (amountWei == 0) return 0;
+        compensatedWei[job] += amountWei;
         if (harmed.cancelled || harmed.finalised || harmed.refunded || block.timestamp >= harmed.deadline) {
             _credit(harmed.owner, job, amountWei);
         } else {
             emit JobCompensated(job, amountWei);
             ESCROW.fund(job, amountWei);
         }
+    }
+
+    /// @dev A token that does not send it there must not stop a slash: it can be collected for that address only.
+    function _burn(uint32 index, bytes32 job, uint128 amountWei) private {
+        if (amountWei == 0) return;
+        emit Burned(index, job, amountWei);
+        if (!TOKEN.trySafeTransfer(BURN_ADDRESS, amountWei)) _credit(BURN_ADDRESS, job, amountWei);
     }
 
     /// @dev To be collected: a transfer that fails must not stop a slash.

@@ -28,14 +28,18 @@ contract HostileTokenStakesTest is Stakes {
         stakes.stake(index, 1000);
     }
 
-    /// @notice A finder or an owner that the token refuses can be paid later; the slash does not wait for it.
+    /// @notice A finder or an owner that the token refuses can be paid later, and what is to be burned too; the slash does
+    /// not wait for it.
     function testFuzz_who_cannot_be_paid_stops_no_slash(uint8 how) public {
         RefusingToken refusing = new RefusingToken();
         start(refusing);
+        vm.prank(settler);
+        escrow.draw(JOB, 1, 100 ether);
         uint256 id = propose(index, 200 ether);
         escrow.cancel(JOB);
         refusing.refuse(finder, RefusingToken.Refusal(bound(how, 1, 2)));
         refusing.refuse(address(this), RefusingToken.Refusal(bound(how, 1, 2)));
+        refusing.refuse(burned, RefusingToken.Refusal(bound(how, 1, 3)));
         vm.warp(block.timestamp + 72 hours);
         stakes.execute(id);
         assertEq(stakes.stakeOf(index).activeWei, 300 ether, "taken");
@@ -46,6 +50,9 @@ contract HostileTokenStakesTest is Stakes {
         refusing.refuse(finder, RefusingToken.Refusal.None);
         stakes.collect(finder);
         assertEq(token.balanceOf(finder), FEE, "paid later");
+        refusing.refuse(burned, RefusingToken.Refusal.None);
+        stakes.collect(burned);
+        assertEq(token.balanceOf(burned), 100 ether - FEE, "burned later");
     }
 
     function test_reentrant_calls_find_nothing() public {

@@ -8,7 +8,8 @@ import {IStakeManager} from "../../contracts/src/interfaces/IStakeManager.sol";
 import {StakedMiner} from "./support/StakedMiner.sol";
 import {vm} from "./support/Vm.sol";
 
-/// @notice A slash is proposed, contested and carried out, and what was taken goes to the harmed job and the finder.
+/// @notice A slash is proposed, contested and carried out, and what was taken goes to the harmed job and the
+/// finder, or to nobody.
 contract StakeManagerSlashTest is StakedMiner {
     function appeal(uint256 id) private {
         vm.prank(node);
@@ -207,7 +208,14 @@ contract StakeManagerSlashTest is StakedMiner {
                                 PROCEEDS
     //////////////////////////////////////////////////////////////*/
 
+    /// @dev So much of the job's budget has been paid for work.
+    function draw(uint128 amountWei) private {
+        vm.prank(settler);
+        escrow.draw(JOB, 1, amountWei);
+    }
+
     function test_proceeds_go_to_the_running_job_and_the_finder() public {
+        draw(400 ether);
         uint256 id = propose(index, 200 ether);
         pass(72 hours);
         vm.expectEmit();
@@ -218,9 +226,10 @@ contract StakeManagerSlashTest is StakedMiner {
         emit IStakeManager.JobCompensated(JOB, 200 ether - FEE);
         vm.prank(stranger);
         stakes.execute(id);
-        assertEq(escrow.remainingWei(JOB), 1200 ether - FEE, "the job's budget");
+        assertEq(escrow.remainingWei(JOB), 800 ether - FEE, "the job's budget");
         assertEq(stakes.creditedWei(finder), FEE, "the finder's fee");
         assertEq(token.balanceOf(stranger), 0, "the caller gets nothing");
+        assertEq(token.balanceOf(burned), 0, "nothing is burned");
         stakes.collect(finder);
         assertEq(token.balanceOf(finder), FEE, "collected");
         vm.expectRevert(IStakeManager.ZeroAmount.selector);
@@ -229,25 +238,28 @@ contract StakeManagerSlashTest is StakedMiner {
 
     function testFuzz_the_fee_is_at_most_a_tenth(uint128 amountWei) public {
         amountWei = uint128(bound(amountWei, 1, 500 ether));
+        draw(500 ether);
         uint256 id = propose(index, amountWei);
         pass(72 hours);
         stakes.execute(id);
         uint256 feeWei = amountWei / 10 < FEE ? amountWei / 10 : FEE;
         assertEq(stakes.creditedWei(finder), feeWei, "fee");
-        assertEq(escrow.remainingWei(JOB), 1000 ether + amountWei - feeWei, "the rest");
+        assertEq(escrow.remainingWei(JOB), 500 ether + amountWei - feeWei, "the rest");
     }
 
     function test_without_a_finder_everything_goes_to_the_job() public {
+        draw(200 ether);
         vm.prank(slasher);
         uint256 id = stakes.proposeSlash(index, 200 ether, JOB, address(0), EVIDENCE);
         pass(72 hours);
         stakes.execute(id);
-        assertEq(escrow.remainingWei(JOB), 1200 ether, "everything");
+        assertEq(escrow.remainingWei(JOB), 1000 ether, "everything");
     }
 
     /// @notice However a job has ended, its owner gets what its budget would have.
     function testFuzz_an_ended_job_s_owner_is_compensated(uint8 how) public {
         how = uint8(bound(how, 0, 3));
+        draw(500 ether);
         uint256 id = propose(index, 200 ether);
         if (how == 0) escrow.cancel(JOB);
         if (how == 1) pass(30 days);
@@ -262,6 +274,25 @@ contract StakeManagerSlashTest is StakedMiner {
         uint256 before = token.balanceOf(address(this));
         stakes.collect(address(this));
         assertEq(token.balanceOf(address(this)) - before, 200 ether - FEE, "collected");
+    }
+
+    /// @notice A slasher that names a cheap job, of its own perhaps, gives it no more than that job has paid, in however
+    /// many slashes; the rest is nobody's.
+    function testFuzz_a_job_gets_at_most_what_it_has_paid(uint128 drawnWei, uint128 firstWei, bool ended) public {
+        drawnWei = uint128(bound(drawnWei, 0, 600 ether));
+        firstWei = uint128(bound(firstWei, 1, 499 ether));
+        if (drawnWei != 0) draw(drawnWei);
+        if (ended) escrow.cancel(JOB);
+        uint256 heldWei = escrow.remainingWei(JOB);
+        uint256[2] memory ids = [propose(index, firstWei), propose(index, 500 ether - firstWei)];
+        pass(72 hours);
+        for (uint256 i; i < ids.length; ++i) stakes.execute(ids[i]);
+        uint256 leftWei = 500 ether - stakes.creditedWei(finder);
+        uint256 expectedWei = leftWei < drawnWei ? leftWei : drawnWei;
+        assertEq(stakes.creditedWei(address(this)), ended ? expectedWei : 0, "the owner's");
+        assertEq(escrow.remainingWei(JOB) - heldWei, ended ? 0 : expectedWei, "the budget's");
+        assertEq(stakes.compensatedWei(JOB), expectedWei, "counted");
+        assertEq(token.balanceOf(burned), leftWei - expectedWei, "burned");
     }
 
     function testFuzz_active_stake_is_taken_first(uint128 askedWei, uint128 takenWei) public {

@@ -4,7 +4,6 @@ pragma solidity ^0.8.28;
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
 
 import {VerifierSet} from "../../contracts/src/VerifierSet.sol";
-import {IJobEscrow} from "../../contracts/src/interfaces/IJobEscrow.sol";
 import {IStakeManager} from "../../contracts/src/interfaces/IStakeManager.sol";
 import {IVerifierSet} from "../../contracts/src/interfaces/IVerifierSet.sol";
 import {PlainToken} from "./support/HostileTokens.sol";
@@ -163,13 +162,42 @@ contract VerifierSetTest is Stakes {
         vm.expectEmit();
         emit IStakeManager.Slashed(liarIndex, JOB, BOND, 0);
         vm.expectEmit();
+        emit IStakeManager.Burned(liarIndex, JOB, BOND);
+        vm.expectEmit();
         emit IVerifierSet.VerifierProven(liar, JOB, proof.records, BOND);
         prove(proof);
         assertStanding(liar, IVerifierSet.Standing.Proven);
         assertSet(3, 2);
         assertEq(stakes.stakeOf(liarIndex).activeWei, 0, "stake");
-        assertEq(escrow.remainingWei(JOB), 1000 ether + BOND, "the harmed job");
+        assertEq(token.balanceOf(burned), BOND, "burned");
         assertEq(token.balanceOf(stranger), 0, "the caller");
+    }
+
+    /// @notice A liar that proves itself for a job of its own, running or cancelled, saves no more than a finder's fee.
+    function testFuzz_a_liar_that_proves_itself_saves_only_the_fee(bool cancels, bool drawn, bool finds) public {
+        IVerifierSet.Equivocation memory proof = proofOf("liar");
+        proof.job = keccak256("its own");
+        token.mint(liar, 2);
+        vm.startPrank(liar);
+        token.approve(address(escrow), 2);
+        escrow.create(proof.job, 2, 2, uint64(block.timestamp + 1 days));
+        vm.stopPrank();
+        if (drawn) {
+            vm.prank(settler);
+            escrow.draw(proof.job, 1, 1);
+        }
+        vm.startPrank(liar);
+        if (cancels) escrow.cancel(proof.job);
+        proof = signBoth(proof, keyOf("liar"), block.chainid, address(registry));
+        address to = finds ? liar : address(0);
+        verifierSet.announce(verifierSet.commitmentOf(proof, to, "salt"));
+        vm.roll(101);
+        verifierSet.prove(proof, to, "salt");
+        vm.stopPrank();
+        uint128 feeWei = finds ? FEE : 0;
+        assertEq(stakes.creditedWei(liar), feeWei, "the fee");
+        assertEq(escrow.remainingWei(proof.job), drawn ? 1 : 2, "its job");
+        assertEq(token.balanceOf(burned), BOND - feeWei, "burned");
     }
 
     /// @notice Any two votes that differ only in the record prove it, and the digest is that of EIP-712.
@@ -290,12 +318,11 @@ contract VerifierSetTest is Stakes {
         prove(proofOf("miner"));
     }
 
-    function test_a_job_that_nobody_paid_for_was_not_harmed() public {
+    function test_two_votes_on_a_job_without_a_budget_are_a_proof_too() public {
         IVerifierSet.Equivocation memory proof = proofOf("liar");
         proof.job = EVIDENCE;
-        proof = signBoth(proof, keyOf("liar"), block.chainid, address(registry));
-        vm.expectRevert(abi.encodeWithSelector(IJobEscrow.UnknownJob.selector, EVIDENCE));
-        prove(proof);
+        prove(signBoth(proof, keyOf("liar"), block.chainid, address(registry)));
+        assertEq(token.balanceOf(burned), BOND, "burned");
     }
 
     /// @notice A proof also takes what a proposed slash has frozen; that slash finds nothing then.
@@ -304,7 +331,7 @@ contract VerifierSetTest is Stakes {
         prove(proofOf("liar"));
         vm.warp(block.timestamp + 72 hours);
         stakes.execute(id);
-        assertEq(escrow.remainingWei(JOB), 1000 ether + BOND, "once");
+        assertEq(token.balanceOf(burned), BOND, "once");
         assertEq(stakes.stakeOf(liarIndex).frozenWei, 0, "frozen");
     }
 
@@ -328,7 +355,7 @@ contract VerifierSetTest is Stakes {
         vm.prank(stranger);
         verifierSet.prove(proof, finder, "salt");
         assertEq(stakes.creditedWei(finder), FEE, "fee");
-        assertEq(escrow.remainingWei(JOB), 1000 ether + BOND - FEE, "the rest");
+        assertEq(token.balanceOf(burned), BOND - FEE, "the rest");
     }
 
     /// @notice Who copies a proof that it sees in the open gets no fee for it.

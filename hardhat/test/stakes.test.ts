@@ -17,6 +17,7 @@ const JOB = keccak256(toHex("job"));
 const EVIDENCE = keccak256(toHex("evidence"));
 const NOBODY = `0x${"00".repeat(20)}` as const;
 const SALT = `0x${"00".repeat(32)}` as const;
+const BURN_ADDRESS = getAddress("0x000000000000000000000000000000000000dEaD");
 const DAY = 24 * 3600;
 const RECORD = [
   { name: "job", type: "bytes32" },
@@ -61,11 +62,12 @@ describe("stakes", () => {
     return { job: JOB, height: 7n, view_: 3n, phase: 1, records, signatures: [one!, another!] as [Hex, Hex] };
   }
 
-  /** Active, unbonding and credited amounts, from nothing but the stake manager's events. */
+  /** Active, unbonding, credited and burned amounts, from nothing but the stake manager's events. */
   async function rebuilt() {
     const logs = await system.client.getLogs({ address: system.stakes.address, fromBlock: 0n });
     const [active, unbonding] = [new Map<number, bigint>(), new Map<number, bigint>()];
     const credited = new Map<Address, bigint>();
+    let burned = 0n;
     const add = <K>(to: Map<K, bigint>, key: K, amount: bigint) => to.set(key, (to.get(key) ?? 0n) + amount);
     for (const { eventName, args } of parseEventLogs({ abi: system.stakes.abi, logs })) {
       if (eventName === "Staked") add(active, args.index, args.amountWei);
@@ -80,8 +82,9 @@ describe("stakes", () => {
       }
       if (eventName === "Credited") add(credited, args.account, args.amountWei);
       if (eventName === "Collected") add(credited, args.account, -args.amountWei);
+      if (eventName === "Burned") burned += args.amountWei;
     }
-    return { active, unbonding, credited };
+    return { active, unbonding, credited, burned };
   }
 
   it("takes a stake by permit, also when somebody has sent the permit before", async () => {
@@ -98,17 +101,19 @@ describe("stakes", () => {
   });
 
   it("takes everything from a verifier that a wallet's signatures prove to lie", async () => {
-    const { escrow, stakes, stranger, verifierSet } = system;
+    const { escrow, stakes, stranger, token, verifierSet } = system;
     const proof = await twoVotes(verifier);
     await verifierSet.write.prove([proof, NOBODY, SALT], { account: stranger.account });
     assert.equal(await verifierSet.read.isMember([verifier.address]), false);
     assert.equal((await stakes.read.stakeOf([1])).activeWei, 0n);
-    assert.equal(await escrow.read.remainingWei([JOB]), 2n * BOND);
+    assert.equal(await escrow.read.remainingWei([JOB]), BOND);
+    assert.equal(await token.read.balanceOf([BURN_ADDRESS]), BOND);
     await assert.rejects(verifierSet.write.prove([proof, NOBODY, SALT]), /WrongStanding/);
   });
 
   it("rebuilds every balance from events", async () => {
-    const { arbiter, escrow, owner, slasher, stakes, stranger, token, verifierSet } = system;
+    const { arbiter, escrow, owner, settler, slasher, stakes, stranger, token, verifierSet } = system;
+    await escrow.write.draw([JOB, 1n, parseEther("100")], { account: settler.account });
     const miner = privateKeyToAccount(generatePrivateKey());
     await register(miner);
     await connection.networkHelpers.setBalance(miner.address, parseEther("1"));
@@ -132,7 +137,7 @@ describe("stakes", () => {
     const proof = await twoVotes(verifier);
     await verifierSet.write.prove([proof, NOBODY, SALT]);
 
-    const { active, unbonding, credited } = await rebuilt();
+    const { active, unbonding, credited, burned } = await rebuilt();
     let heldWei = 0n;
     for (const index of [1, 2]) {
       const held = await stakes.read.stakeOf([index]);
@@ -144,7 +149,10 @@ describe("stakes", () => {
       assert.equal(credited.get(account) ?? 0n, await stakes.read.creditedWei([account]), `credit of ${account}`);
       heldWei += credited.get(account) ?? 0n;
     }
-    assert.equal(credited.get(getAddress(owner.account.address)), parseEther("27") + BOND, "the ended job's owner");
+    assert.equal(await stakes.read.compensatedWei([JOB]), parseEther("100"), "what the job has paid");
+    assert.equal(credited.get(getAddress(owner.account.address)), parseEther("10"), "100 - 90, as the job has ended");
+    assert.equal(burned, parseEther("17") + BOND, "27 - 10, and all that a proof took");
+    assert.equal(await token.read.balanceOf([BURN_ADDRESS]), burned);
     assert.equal(await token.read.balanceOf([finder]), FEE + parseEther("3"), "a fee each, at most a tenth");
     assert.equal(await token.read.balanceOf([miner.address]), parseEther("370"), "500 - 100 - 30");
     assert.equal(await token.read.balanceOf([stakes.address]), heldWei, "what it holds");

@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 WINDOW_S = 60
 TOKEN_WEI = 10**18
 DATA_HASH = b"\x11" * 32
+#: Where the stake manager sends what shall be nobody's.
+BURN_ADDRESS = "0x000000000000000000000000000000000000dEaD"
 
 
 def make_account(anvil: Anvil, ether: int = 100) -> LocalAccount:

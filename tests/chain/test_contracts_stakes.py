@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from deployed import Deployed
+from deployed import BURN_ADDRESS, Deployed
 from eth_account.messages import _hash_eip191_message, encode_typed_data
 from eth_account.signers.local import LocalAccount
 from hypothesis import given, settings
@@ -46,7 +46,7 @@ def test_nodes_sign_what_the_contract_hashes(deployment: Deployed) -> None:
 def test_a_liar_loses_its_bond_and_its_place_once(
     deployment: Deployed, signed: Callable[[LocalAccount, SigningDomain, str], Equivocation]
 ) -> None:
-    """The proof that nodes keep is taken as it is; what it takes goes to the job, and nothing to who sends it."""
+    """The proof that nodes keep is taken as it is; what it takes is nobody's, neither the job's nor who sends it."""
     liar, job, stranger = deployment.verifier, deployment.open_job().hex(), deployment.account()
     domain = domain_of(deployment)
     proof = signed(liar, domain, job)
@@ -61,7 +61,8 @@ def test_a_liar_loses_its_bond_and_its_place_once(
     assert deployment.verifier_set.standing_of(liar.address) is VerifierStanding.PROVEN
     assert deployment.verifier_set.members() == []
     assert deployment.stakes.at_stake_wei(1) == 0
-    assert deployment.escrow.job(job).funded_wei == funded_wei + BOND_WEI  # type: ignore[union-attr]
+    assert deployment.escrow.job(job).funded_wei == funded_wei  # type: ignore[union-attr]
+    assert deployment.token.balance_wei(BURN_ADDRESS) == BOND_WEI
     assert deployment.token.balance_wei(stranger.address) == 0
     with pytest.raises(RefusedError, match="WrongStanding"):
         deployment.send(stranger, prove)

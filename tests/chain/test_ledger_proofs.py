@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from deployed import Deployed
+from deployed import BURN_ADDRESS, Deployed
 from eth_account.signers.local import LocalAccount
 from ledger_setting import LedgerSetting
 from two_votes import as_argument, domain_of, two_votes
@@ -82,12 +82,10 @@ def test_who_comes_second_sends_nothing(setting: LedgerSetting) -> None:
 
 
 def test_what_the_chain_would_refuse_is_never_in_the_way(setting: LedgerSetting) -> None:
-    """A signer that is no verifier on this chain, a job without a budget there, and one that is proven already."""
-    deployed, unpaid = setting.deployed, "5" * 64
+    """A signer that is no verifier on this chain, and one that is proven already."""
+    deployed = setting.deployed
     job = deployed.open_job().hex()
-    accuser(setting).advance(
-        [proof_against(setting, deployed.owner, job), proof_against(setting, deployed.verifier, unpaid)]
-    )
+    accuser(setting).advance([proof_against(setting, deployed.owner, job)])
     assert accused(setting.book) == []
     proof = proof_against(setting, deployed.verifier, job)
     deployed.send(deployed.owner, deployed.verifier_set.build_prove(as_argument(proof)))
@@ -96,15 +94,22 @@ def test_what_the_chain_would_refuse_is_never_in_the_way(setting: LedgerSetting)
     assert setting.outbox().advance() == []
 
 
-def test_what_is_taken_is_booked_as_the_job_s(setting: LedgerSetting) -> None:
-    """The ledger still agrees with the chain: the bond is part of the job's budget now."""
+def test_a_job_without_a_budget_saves_no_liar(setting: LedgerSetting) -> None:
+    liar = setting.deployed.verifier
+    accuser(setting).advance([proof_against(setting, liar, "5" * 64)])
+    assert setting.deliver() == []
+    assert setting.deployed.verifier_set.standing_of(liar.address) is VerifierStanding.PROVEN
+    assert setting.deployed.token.balance_wei(BURN_ADDRESS) == BOND_WEI
+
+
+def test_what_is_taken_is_nobody_s(setting: LedgerSetting) -> None:
+    """The ledger still agrees with the chain: no job has more than before."""
     setting.begin(nodes=1)
     before_wei = setting.book.job(setting.job_id).funded_wei
     accuser(setting).advance([proof_against(setting, setting.deployed.verifier, setting.job_id)])
     assert setting.deliver() == []
     setting.take_in()
-    after_wei = setting.book.job(setting.job_id).funded_wei
-    assert after_wei - before_wei == BOND_WEI
     escrow = setting.deployed.escrow.job(setting.job_id)
     assert escrow is not None
-    assert escrow.funded_wei == after_wei
+    assert escrow.funded_wei == setting.book.job(setting.job_id).funded_wei == before_wei
+    assert setting.deployed.token.balance_wei(BURN_ADDRESS) == BOND_WEI

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from deployed import Deployed
+from deployed import BURN_ADDRESS, TOKEN_WEI, Deployed
 from ledger_setting import LedgerSetting
 
 from anynode_contracts.deploy import BOND_WEI
@@ -21,6 +21,7 @@ from anynode_verifier.withholding import Withheld
 
 SECRET, EVIDENCE, OTHER_EVIDENCE = "7" * 64, "e" * 64, "d" * 64
 APPEAL_WINDOW_S = 72 * 3600
+PAID_WEI = 400 * TOKEN_WEI
 
 
 @pytest.fixture
@@ -32,9 +33,11 @@ def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
 
 @pytest.fixture
 def withheld(setting: LedgerSetting) -> Withheld:
-    """Round 3 of a job with a budget, sealed by the network's verifier, had to do without its secret."""
-    job, sealer = setting.deployed.open_job().hex(), setting.deployed.verifier.address
-    return Withheld(job, 3, sealer, blake3(bytes.fromhex(SECRET)).hexdigest(), EVIDENCE)
+    """Round 3 of a job that has paid for work, sealed by the network's verifier, had to do without its secret."""
+    deployed, job = setting.deployed, setting.deployed.open_job()
+    draw = deployed.escrow.build_draw(job, batch=deployed.distributor.next_batch(), amount_wei=PAID_WEI)
+    deployed.send(deployed.poster, draw)
+    return Withheld(job.hex(), 3, deployed.verifier.address, blake3(bytes.fromhex(SECRET)).hexdigest(), EVIDENCE)
 
 
 def slashing(setting: LedgerSetting, me: str = "") -> Slashing:
@@ -80,7 +83,8 @@ def test_uncontested_it_costs_the_bond_once(setting: LedgerSetting, withheld: Wi
     assert slashes(setting).slash(1).status is SlashStatus.EXECUTED
     assert deployed.stakes.at_stake_wei(1) == 0
     assert deployed.verifier_set.standing_of(withheld.sealer) is VerifierStanding.LEFT
-    assert deployed.stakes.credited_wei(deployed.owner.address) == BOND_WEI, "the job has ended: its owner's"
+    assert deployed.stakes.credited_wei(deployed.owner.address) == PAID_WEI, "the job has ended: its owner's"
+    assert deployed.token.balance_wei(BURN_ADDRESS) == BOND_WEI - PAID_WEI, "more than it had paid"
 
 
 def test_who_has_its_secret_contests_with_it(setting: LedgerSetting, withheld: Withheld) -> None:

@@ -10,7 +10,6 @@ from web3 import Web3
 
 from anynode.rounds.votes import Equivocation
 from anynode.rounds.words import what_was_signed
-from anynode_contracts.clients import EscrowClient
 from anynode_contracts.networks import Network
 from anynode_contracts.stakes import VerifierSetClient, VerifierStanding
 from anynode_ledger.book import Book
@@ -25,7 +24,6 @@ class Accuser:
     def __init__(self, book: Book, w3: Web3, network: Network) -> None:
         self._book, self._network = book, network
         self._verifier_set = VerifierSetClient(w3, network.verifier_set)
-        self._escrow = EscrowClient(w3, network.escrow)
         self._seen: set[tuple[str, str]] = set()
 
     def advance(self, proofs: Iterable[Equivocation]) -> None:
@@ -41,9 +39,6 @@ class Accuser:
         standing = self._verifier_set.standing_of(proof.signer)
         if standing not in (VerifierStanding.MEMBER, VerifierStanding.LEFT):
             log.info("the proof against %s stays off the chain: it is %s there", proof.signer, standing.name.lower())
-            return
-        if self._escrow.job(proof.job) is None:
-            log.info("the proof against %s stays off the chain: no budget lies there for its job", proof.signer)
             return
         arguments: dict[str, Any] = {
             "job": proof.job,

@@ -14,8 +14,14 @@ import {IVerifierSet} from "./IVerifierSet.sol";
 /// if the arbiter says nothing for 14 days. Or the verifier set has checked a proof on chain: then everything that the
 /// signer has at stake is gone at once.
 ///
-/// What is taken goes to the harmed job, but for a fixed fee to the finder whom the proposal or proof names; whoever
-/// sends the transaction gets nothing. Per stake, at all times: deposited = active + unbonding + withdrawn + slashed.
+/// Of what is taken the finder whom the proposal or proof names has a fixed fee, and whoever sends the transaction
+/// nothing. The rest of a proposed slash goes to the harmed job, up to what that job has paid for work: more cannot have
+/// been harmed, and a cheap job of the slasher's own would take a whole stake otherwise. Everything else is burned. What a
+/// proof takes is always burned: anybody opens a job for one wei, so a liar would prove itself for a job of its own, and
+/// have its stake back before anybody else shows the proof.
+///
+/// Per stake, at all times: deposited = active + unbonding + withdrawn + slashed. Per slash: taken = fee + what the job
+/// got + burned.
 interface IStakeManager {
     /// @notice What a node has at stake.
     /// @param activeWei At stake until its node asks for it back.
@@ -90,15 +96,19 @@ interface IStakeManager {
     /// @notice The slash is carried out.
     event SlashExecuted(uint256 indexed id);
 
-    /// @notice So much of the stake of `index` is gone, for harm done to `job`.
+    /// @notice So much of the stake of `index` is gone, for false work in `job`, or false votes on it.
     event Slashed(uint32 indexed index, bytes32 indexed job, uint128 fromActiveWei, uint128 fromUnbondingWei);
 
     /// @notice `amountWei` of a slash went into the budget of `job`.
     event JobCompensated(bytes32 indexed job, uint128 amountWei);
 
     /// @notice `amountWei` of a slash belongs to `account`, which collects it: a finder's fee, or the share of a job
-    /// that has ended, which belongs to the job's owner.
+    /// that has ended, which belongs to the job's owner. Of `BURN_ADDRESS`: what the token would not send there.
     event Credited(address indexed account, bytes32 indexed job, uint128 amountWei);
+
+    /// @notice `amountWei` that was taken from `index` is nobody's any more: it is at `BURN_ADDRESS`, or credited to it by
+    /// the next event of this contract.
+    event Burned(uint32 indexed index, bytes32 indexed job, uint128 amountWei);
 
     /// @notice What was credited to `account` was sent to it.
     event Collected(address indexed account, uint128 amountWei);
@@ -175,7 +185,7 @@ interface IStakeManager {
     /// slasher.
     /// @param index Whose stake.
     /// @param amountWei What is to be taken.
-    /// @param job The harmed job, which the escrow knows.
+    /// @param job The harmed job, which the escrow knows. It gets no more than it has paid for work.
     /// @param finder Who gets the finder's fee: not the caller; zero for nobody.
     /// @param evidenceHash Hash of the evidence, which is published elsewhere.
     /// @return id Number of the proposal.
@@ -198,7 +208,11 @@ interface IStakeManager {
     /// @notice Carries out a slash that nobody has contested for 72 hours, or that was upheld. Anybody may send this.
     function execute(uint256 id) external;
 
-    /// @notice Takes everything that `index` has at stake. Only the verifier set, which has checked a proof.
+    /// @notice Takes everything that `index` has at stake, and burns it but for the finder's fee. Only the verifier set,
+    /// which has checked a proof.
+    /// @param index Whose stake.
+    /// @param job What the proof is about. It gets nothing, and the escrow need not know it.
+    /// @param finder Who gets the finder's fee; zero for nobody.
     /// @return amountWei What was taken.
     function slashProven(uint32 index, bytes32 job, address finder) external returns (uint128 amountWei);
 
@@ -221,6 +235,9 @@ interface IStakeManager {
     /// @notice What a finder gets, in wei: never more than a tenth of what was taken.
     function FINDERS_FEE_WEI() external view returns (uint128);
 
+    /// @notice Where tokens go that shall be nobody's. Nobody can have its key.
+    function BURN_ADDRESS() external view returns (address);
+
     /// @notice The token that is staked.
     function TOKEN() external view returns (IERC20);
 
@@ -241,6 +258,9 @@ interface IStakeManager {
 
     /// @notice How many slashes were proposed; the highest number.
     function slashCount() external view returns (uint256);
+
+    /// @notice What slashes gave `job` so far, in wei: never more than it has paid for work.
+    function compensatedWei(bytes32 job) external view returns (uint128);
 
     /// @notice What `account` can collect, in wei.
     function creditedWei(address account) external view returns (uint128);

@@ -15,6 +15,7 @@ import {IStakeManager} from "./IStakeManager.sol";
 /// phase,bytes32 record)` in the domain `AnyNode`, version 1, of this chain and the miner registry. An honest one signs
 /// at most one record per job, height, view and phase. So two signatures of one key over different records prove that
 /// it lies: no network, contract or job but the one they were made for takes them, and one proof ends a key for ever.
+/// Anybody may bring it, the liar too. So nobody gains what it costs: but for the finder's fee, it is burned.
 ///
 /// A verifier can also be a contract, such as a Safe: it registers itself, and signs roots by EIP-1271. Its votes on
 /// records would be no proof here, because what a contract accepts can change.
@@ -144,8 +145,8 @@ interface IVerifierSet {
     /// @param commitment What `commitmentOf` gives for the proof, the finder and a number that only the finder knows.
     function announce(bytes32 commitment) external;
 
-    /// @notice Shows that a verifier has signed two records: it leaves the set for ever, and loses what it has at stake.
-    /// Anybody may send this, also against one that has left.
+    /// @notice Shows that a verifier has signed two records: it leaves the set for ever, and loses what it has at stake,
+    /// which is burned. Anybody may send this, also against one that has left, and whether or not the job has a budget.
     /// @param proof The two votes.
     /// @param finder Who gets the finder's fee, and has announced the proof before; zero for nobody.
     /// @param salt The number in the announcement.

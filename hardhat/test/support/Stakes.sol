@@ -20,6 +20,7 @@ abstract contract Stakes is System {
     address internal immutable slasher = makeAddress("slasher");
     address internal immutable arbiter = makeAddress("arbiter");
     address internal immutable finder = makeAddress("finder");
+    address internal constant burned = 0x000000000000000000000000000000000000dEaD;
 
     PlainToken internal token;
     MinerRegistry internal registry;

@@ -89,7 +89,7 @@ def test_one_lies_and_one_is_dead(quorum_wares: Wares) -> None:
             assert len(item.signatures) == 2, "two of the three that count"
             assert [proof.signer for proof in item.proofs] == [liar]
 
-        # Its bond is the job's now, and it has left the set on chain: the first verifier has the poster's key.
+        # Its bond is gone, and it has left the set on chain: the first verifier has the poster's key.
         network.until("the proof on the chain", lambda: network.said_of_the_accused() == ["confirmed"], "verifier")
         w3 = connect(known.rpc_url)
         registry, verifier_set = RegistryClient(w3, known.registry), VerifierSetClient(w3, known.verifier_set)

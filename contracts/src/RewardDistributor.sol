@@ -299,6 +299,7 @@ contract RewardDistributor is IRewardDistributor, AccessManaged, EIP712, Reentra
 
     /// @dev Takes `amount` from the caller and insists that exactly that arrived.
     function _pull(uint256 amount) private {
+        if (amount == 0) revert ZeroAmount();
         uint256 before = TOKEN.balanceOf(address(this));
         TOKEN.safeTransferFrom(msg.sender, address(this), amount);
         uint256 received = TOKEN.balanceOf(address(this)) - before;

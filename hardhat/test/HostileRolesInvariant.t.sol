@@ -153,7 +153,7 @@ contract HostileRoles is System {
     }
 
     function fundOrBond(uint256 amount, bool bonds) public {
-        amount = bound(amount, 0, bonds ? 10 : 1e13) * 1 gwei;
+        amount = bound(amount, 1, bonds ? 10 : 1e13) * 1 gwei;
         if (bonds) {
             distributor.bond(amount);
             bondedWei += amount;

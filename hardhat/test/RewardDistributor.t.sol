@@ -143,6 +143,14 @@ contract RewardDistributorTest is System {
         post(1, "root", 10);
     }
 
+    /// @notice A payment of nothing would be an event of nothing, which is none in anybody's books.
+    function test_nobody_pays_nothing_in() public {
+        vm.expectRevert(IRewardDistributor.ZeroAmount.selector);
+        distributor.fund(0);
+        vm.expectRevert(IRewardDistributor.ZeroAmount.selector);
+        distributor.bond(0);
+    }
+
     /*//////////////////////////////////////////////////////////////
                                 DAILY CAP
     //////////////////////////////////////////////////////////////*/

@@ -35,7 +35,7 @@ contract DistributorHandler is System {
     //////////////////////////////////////////////////////////////*/
 
     function fund(uint256 amount) external {
-        amount = bound(amount, 0, 1e12) * 1 gwei;
+        amount = bound(amount, 1, 1e12) * 1 gwei;
         token.mint(address(this), amount);
         distributor.fund(amount);
         fundedWei += amount;

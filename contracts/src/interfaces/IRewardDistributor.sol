@@ -77,6 +77,9 @@ interface IRewardDistributor {
                                   ERRORS
     //////////////////////////////////////////////////////////////*/
 
+    /// @notice An amount of zero.
+    error ZeroAmount();
+
     /// @notice The window is shorter than the floor, or absurdly long.
     error WindowOutOfRange(uint64 window);
 

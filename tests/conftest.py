@@ -1,4 +1,4 @@
-"""What the whole test suite shares: its options, and fresh databases of either kind for the ledger."""
+"""What the whole test suite shares: its options, fresh databases of either kind for the ledger, and a real chain."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+TESTS = Path(__file__).parent
 # Tests and benchmarks start and end their servers with one piece of code, and measure gas with another.
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "run_bench"))
+sys.path[:0] = [str(TESTS.parent / "scripts" / "run_bench"), str(TESTS / "chain")]
 
 
 if TYPE_CHECKING:
+    from deployed import Deployed
     from postgresql_server import Server
+
+    from anynode_contracts.anvil import Anvil
 
 # How long an example takes says more of who else uses the machine than of the code.
 settings.register_profile("shared machine", deadline=None)
@@ -87,6 +91,39 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     name = server.create(request.getfixturevalue("migrated"))
     yield server.url(name)
     server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def anvil() -> Iterator[Anvil]:
+    """A real chain on a free loopback port: ``.url``, ``.w3``, ``.fund(address, ether)``, ``.pass_time(seconds)``."""
+    from anynode_contracts.anvil import Anvil, find_anvil
+
+    with Anvil.start(find_anvil(TESTS.parent)) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_chain(anvil: Anvil) -> Iterator[Anvil]:
+    """The session's chain; whatever the test does to it is undone."""
+    snapshot = anvil.snapshot()
+    yield anvil
+    anvil.revert(snapshot)
+
+
+@pytest.fixture(scope="session")
+def deployed_once(anvil: Anvil) -> Deployed:
+    """The contracts with fresh accounts. Tests want ``deployment``, which undoes what they do."""
+    from deployed import Deployed
+
+    return Deployed.on(anvil)
+
+
+@pytest.fixture
+def deployment(deployed_once: Deployed) -> Iterator[Deployed]:
+    """Freshly deployed contracts; whatever the test does to them is undone."""
+    snapshot = deployed_once.anvil.snapshot()
+    yield deployed_once
+    deployed_once.anvil.revert(snapshot)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

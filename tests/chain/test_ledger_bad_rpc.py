@@ -24,13 +24,11 @@ COUNT, SEND, NUMBER = "eth_getTransactionCount", "eth_sendRawTransaction", "eth_
 
 
 @pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
+def setting(setting: LedgerSetting) -> Iterator[LedgerSetting]:
     """A ledger with one settled batch and nothing sent."""
-    setting = LedgerSetting(deployment, tmp_path)
     setting.settle_all()
     yield setting
-    deployment.anvil.rpc("evm_setAutomine", True)
-    setting.close()
+    setting.deployed.anvil.rpc("evm_setAutomine", True)
 
 
 @pytest.fixture

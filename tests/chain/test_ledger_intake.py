@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from anynode_ledger.chain_log import newest_block
 from anynode_ledger.intake import Intake
 from anynode_ledger.reconcile import check
 from anynode_ledger.settlement import batches_of, settle
-
-
-@pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
-    setting = LedgerSetting(deployment, tmp_path)
-    yield setting
-    setting.close()
 
 
 def fund(setting: LedgerSetting, amount: int) -> None:

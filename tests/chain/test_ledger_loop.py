@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deployed import Deployed, random_address
+from deployed import random_address
 from ledger_setting import TOKEN, LedgerSetting
 from web3 import Web3
 
@@ -21,13 +20,6 @@ from anynode_ledger.public import export_public
 from anynode_ledger.rebuild import rebuild
 from anynode_ledger.reconcile import check
 from anynode_ledger.settlement import batches_of, settle
-
-
-@pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
-    setting = LedgerSetting(deployment, tmp_path)
-    yield setting
-    setting.close()
 
 
 def proven(setting: LedgerSetting) -> None:

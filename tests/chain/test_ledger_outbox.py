@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import Deployed
 from ledger_setting import TOKEN, LedgerSetting
 from requests.exceptions import ConnectionError as NoConnectionError
 from web3 import HTTPProvider, Web3
@@ -75,13 +73,11 @@ def over(setting: LedgerSetting, faulty: Faulty, on_step: OnStep | None) -> Outb
 
 
 @pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
+def setting(setting: LedgerSetting) -> Iterator[LedgerSetting]:
     """A ledger with one settled batch and nothing sent."""
-    setting = LedgerSetting(deployment, tmp_path)
     setting.settle_all()
     yield setting
-    deployment.anvil.rpc("evm_setAutomine", True)
-    setting.close()
+    setting.deployed.anvil.rpc("evm_setAutomine", True)
 
 
 def test_in_order_and_once(setting: LedgerSetting) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from deployed import BURN_ADDRESS, Deployed
+from deployed import BURN_ADDRESS
 from eth_account.signers.local import LocalAccount
 from ledger_setting import LedgerSetting
 from two_votes import as_argument, domain_of, two_votes
@@ -20,13 +19,6 @@ from anynode_verifier.accuser import Accuser, accused
 
 class Crash(BaseException):
     """The process dies here."""
-
-
-@pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
-    setting = LedgerSetting(deployment, tmp_path)
-    yield setting
-    setting.close()
 
 
 def proof_against(setting: LedgerSetting, signer: LocalAccount, job: str, height: int = 7) -> Equivocation:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from blake3 import blake3
-from deployed import BURN_ADDRESS, TOKEN_WEI, Deployed
+from deployed import BURN_ADDRESS, TOKEN_WEI
 from ledger_setting import LedgerSetting
 
 from anynode_contracts.deploy import BOND_WEI
@@ -22,13 +21,6 @@ from anynode_verifier.withholding import Withheld
 SECRET, EVIDENCE, OTHER_EVIDENCE = "7" * 64, "e" * 64, "d" * 64
 APPEAL_WINDOW_S = 72 * 3600
 PAID_WEI = 400 * TOKEN_WEI
-
-
-@pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
-    setting = LedgerSetting(deployment, tmp_path)
-    yield setting
-    setting.close()
 
 
 @pytest.fixture

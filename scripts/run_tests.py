@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 PYTEST_FOUND_NONE = 5
 SIDE_BY_SIDE = 3
+#: So many of its slowest tests each run of pytest names, so that it shows where the time goes.
+SLOWEST = 15
 #: Tests of real processes. They leave the processor idle for much of their time, and must not be starved.
 WAITING = {"pytest-e2e": ("tests/e2e",), "pytest-swarm": ("tests/chain", "tests/swarm")}
 #: The larger folders of tests that only compute, apart so that no processor is idle at the end.
@@ -67,7 +69,7 @@ def checks(deep: bool) -> list[Check]:
     """
     python = str(BIN / "python")
     npm = (str(BIN / "npm"), "run", "--silent")
-    options = ["--deep"] if deep else []
+    options = [f"--durations={SLOWEST}", *(["--deep"] if deep else [])]
     apart = [path for paths in (WAITING | COMPUTING).values() for path in paths]
     computing = [
         Check("ruff", (python, "-m", "ruff", "check", ".")),

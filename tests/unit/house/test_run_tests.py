@@ -36,11 +36,17 @@ def test_deep_goes_to_every_pytest(runner: ModuleType) -> None:
     assert all("--deep" in check.command for check in found)
 
 
+def test_every_pytest_names_its_slowest_tests(runner: ModuleType) -> None:
+    found = [check for check in runner.checks(deep=False) if check.name.startswith("pytest")]
+    assert all("--durations=15" in check.command for check in found)
+
+
 @pytest.mark.parametrize(
     ("said", "tests"),
     [
         ("....\n===== 4 passed in 1.02s =====\n", {"passed": 4}),
         ("2 failed, 1278 passed, 3 skipped in 200.91s (0:03:20)\n", {"passed": 1278, "failed": 2, "skipped": 3}),
+        ("== slowest 2 durations ==\n1.01s call     tests/a.py::b\n===== 4 passed in 1.02s =====\n", {"passed": 4}),
         ("==== 1 passed, 2 errors in 3.00s ====\nand a last word\n", {"passed": 1, "error": 2}),
         ("found 3 errors in 2 files\n", {}),
     ],

@@ -202,17 +202,21 @@ def join(
         if url:
             output.say(f"Metrics are at {url}")
         run_until_stopped(_run(EarlyTrainers(known_trainers()), session, screen, endings))
-    if not endings:
+    _tell(output, account.address, endings[0] if endings else None)
+
+
+def _tell(output: Output, node: str, ending: Ending | None) -> None:
+    """How taking part has ended, None for a node that left early. Raises ``RefusedError`` if its work was refused."""
+    if ending is None:
         output.say("Left the swarm. What was accepted stays yours; start again to go on.")
-        output.result({"node": account.address, "finished": False, "left": True})
+        output.result({"node": node, "finished": False, "left": True})
         return
-    ending = endings[0]
     if ending.refused:
         raise RefusedError(f"this node's work was refused: {ending.refused}; nothing more is asked of it")
     output.say(f"The job has finished after {ending.rounds} rounds; state {ending.state_root}")
     output.result(
         {
-            "node": account.address,
+            "node": node,
             "finished": True,
             "rounds": ending.rounds,
             "state_root": ending.state_root,

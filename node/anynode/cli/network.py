@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ from anynode_contracts.errors import UnreachableError, UserError
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
     from web3 import Web3
+
+    from anynode_contracts.deploy import Holders
 
 #: Who does what on a network, each with a key of its own.
 ROLES = ("owner", "poster", "guardian", "slasher", "arbiter", "verifier")
@@ -120,21 +122,12 @@ def init(
       anynode network init development --rpc-url http://127.0.0.1:8545
     """
     from anynode.swarm.identity import ensure_identity
-    from anynode_contracts.deploy import Holders, deploy_development
+    from anynode_contracts.deploy import deploy_development
     from anynode_contracts.networks import Network, connect
 
     limit_wei = parse_tokens(held_back_limit)
-    if quorum and not verifiers < 2 * quorum <= 2 * verifiers:
-        raise UserError(
-            f"a quorum of {quorum} does not decide among {verifiers} verifiers; choose more than half of them"
-        )
-    path = network_path(name)
-    if not _NAME.fullmatch(path.stem):
-        raise UserError(
-            f"{path.stem[:80]!r} is not a network name; use a-z, 0-9 and -, beginning with a letter or digit"
-        )
-    if path.exists() and not replace:
-        raise UserError(f"network {path} exists already; choose another name, or deploy anew with --replace")
+    _check_quorum(quorum, verifiers)
+    path = _path_of_new(name, replace)
     w3 = connect(rpc_url)
     _check_development_chain(w3, rpc_url)
     chosen = new_password(password_file, f"the wallets of network {name}")
@@ -152,14 +145,7 @@ def init(
     deployment = deploy_development(
         w3,
         accounts["owner"],
-        holders=Holders(
-            poster=accounts["poster"].address,
-            guardian=accounts["guardian"].address,
-            settler=accounts["poster"].address,
-            slasher=accounts["slasher"].address,
-            arbiter=accounts["arbiter"].address,
-            admin=accounts["owner"].address,
-        ),
+        holders=_holders(accounts),
         verifiers=[accounts[each] for each in names],
         quorum=quorum,
         window_s=window_s,
@@ -279,6 +265,39 @@ def _told(output: Output) -> Callable[[int, int], None]:
             output.say(f"Read the roles in {done:,} of {whole:,} blocks …")
 
     return progress
+
+
+def _check_quorum(quorum: int, verifiers: int) -> None:
+    if quorum and not verifiers < 2 * quorum <= 2 * verifiers:
+        raise UserError(
+            f"a quorum of {quorum} does not decide among {verifiers} verifiers; choose more than half of them"
+        )
+
+
+def _path_of_new(name: str, replace: bool) -> Path:
+    """Where the file of a new network goes."""
+    path = network_path(name)
+    if not _NAME.fullmatch(path.stem):
+        raise UserError(
+            f"{path.stem[:80]!r} is not a network name; use a-z, 0-9 and -, beginning with a letter or digit"
+        )
+    if path.exists() and not replace:
+        raise UserError(f"network {path} exists already; choose another name, or deploy anew with --replace")
+    return path
+
+
+def _holders(accounts: Mapping[str, LocalAccount]) -> Holders:
+    """Who may call what, by the roles that have a wallet. Whoever posts roots also draws from escrow."""
+    from anynode_contracts.deploy import Holders
+
+    return Holders(
+        poster=accounts["poster"].address,
+        guardian=accounts["guardian"].address,
+        settler=accounts["poster"].address,
+        slasher=accounts["slasher"].address,
+        arbiter=accounts["arbiter"].address,
+        admin=accounts["owner"].address,
+    )
 
 
 def _check_development_chain(w3: Web3, rpc_url: str) -> None:

@@ -17,4 +17,5 @@ NETWORK = Network(
     deployed_block=0,
     held_back_limit_wei=0,
     window_s=60,
+    daily_cap_gwei=10**16,
 )

@@ -85,6 +85,7 @@ class Deployment:
             api_url=api_url,
             held_back_limit_wei=held_back_limit_wei,
             window_s=self.window_s,
+            daily_cap_gwei=PLAN.settings["daily_cap_gwei"],
         )
 
 

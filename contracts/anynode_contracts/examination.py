@@ -130,6 +130,12 @@ def _check_file(w3: Web3, network: Network, distributor: Contract) -> None:
             f"window_s is {window_s} on chain and {network.window_s} in the file of network {network.name}; ask its "
             "operator for the right file"
         )
+    daily_cap_gwei = int(distributor.functions.DAILY_CAP_GWEI().call())
+    if daily_cap_gwei != network.daily_cap_gwei:
+        raise UserError(
+            f"daily_cap_gwei is {daily_cap_gwei} on chain and {network.daily_cap_gwei} in the file of network"
+            f" {network.name}; ask its operator for the right file"
+        )
     members = VerifierSetClient(w3, network.verifier_set).members()
     if strange := sorted(set(network.verifiers) - set(members)):
         raise UserError(

@@ -67,6 +67,7 @@ class Network(BaseModel):
     api_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=512)] = ""
     held_back_limit_wei: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=_WEI_MAX)]
     window_s: Annotated[int, Field(gt=0, lt=2**32)]
+    daily_cap_gwei: Annotated[int, Field(gt=0, lt=2**63)]
 
     @model_validator(mode="after")
     def _quorum_decides(self) -> Network:

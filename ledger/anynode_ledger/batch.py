@@ -125,8 +125,11 @@ def plan_settlement(
     balances: Balances,
     drawn_wei: Mapping[str, int],
     cap_per_batch_wei: Mapping[str, int],
+    *,
+    daily_cap_gwei: int,
 ) -> Settlement:
     """What the next batch settles. ``drawn_wei`` = drawn per job by all earlier batches; no cap means no limit.
+    ``daily_cap_gwei`` = by how much the roots of one day may raise the total, so that no root could ever exceed it.
 
     A job's draw covers everything credited (also what is held back), less what was slashed after it was drawn, as far
     as the escrow still pays. Where the cap binds, the accrued amounts share what it lets through, and the rest waits
@@ -145,6 +148,7 @@ def plan_settlement(
         invariant(room >= 0, f"job {job_id} settled more than was drawn for it")
         for index, amount in _share(balances, balances.of_kind("accrued", job_id=job_id), room):
             shares.setdefault(index, []).append((job_id, amount))
+    shares = _within(balances, shares, daily_cap_gwei)
     transfers = [
         Transfer(f"settle/{number}.{attempt}/{index}/{name}", source, target, amount, "settle", "pending")
         for index in sorted(shares)
@@ -214,9 +218,33 @@ def _share(balances: Balances, accounts: Sequence[Account], room_wei: int) -> li
         for account in accounts
         if account.node_index is not None and balances.available_wei(account.name) > 0
     ]
-    total = sum(amount for _, amount in amounts)
-    if total > room_wei:
-        parts = [(index, amount * room_wei // total) for index, amount in amounts]
-        left = room_wei - sum(amount for _, amount in parts)
-        amounts = [(index, amount + (position < left)) for position, (index, amount) in enumerate(parts)]
-    return [(index, amount) for index, amount in amounts if amount > 0]
+    parts = _fit([amount for _, amount in amounts], room_wei)
+    return [(index, part) for (index, _), part in zip(amounts, parts, strict=True) if part]
+
+
+def _within(
+    balances: Balances, shares: Mapping[int, Sequence[tuple[str, int]]], most_gwei: int
+) -> dict[int, list[tuple[str, int]]]:
+    """The shares where they raise the total by ``most_gwei`` or less, otherwise so much of each that they do."""
+    below = {index: balances.available_wei(dust(index)) for index in shares}
+    raised_gwei = sum((below[index] + sum(part for _, part in parts)) // GWEI for index, parts in shares.items())
+    if raised_gwei <= most_gwei:
+        return {index: list(parts) for index, parts in shares.items()}
+    flat = [(index, job_id, part) for index in sorted(shares) for job_id, part in shares[index]]
+    # dust of earlier batches that becomes whole gwei counts too
+    fitting = _fit([part for _, _, part in flat], max(0, most_gwei * GWEI - sum(below.values())))
+    within: dict[int, list[tuple[str, int]]] = {}
+    for (index, job_id, _), part in zip(flat, fitting, strict=True):
+        if part:
+            within.setdefault(index, []).append((job_id, part))
+    return within
+
+
+def _fit(amounts: Sequence[int], room_wei: int) -> list[int]:
+    """The amounts, or where they are more than ``room_wei`` together, the same share of each."""
+    total = sum(amounts)
+    if total <= room_wei:
+        return list(amounts)
+    parts = [amount * room_wei // total for amount in amounts]
+    left = room_wei - sum(parts)
+    return [part + (position < left) for position, part in enumerate(parts)]

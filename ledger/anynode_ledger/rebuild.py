@@ -26,8 +26,9 @@ from anynode_ledger.pay import credit_id
 from anynode_ledger.public import PublicBatch, PublicLedger
 
 
-def rebuild(public: dict[str, Any]) -> list[Batch]:
-    """The batches that ``public`` (a parsed ``ledger.json``) leads to, all attempts in order.
+def rebuild(public: dict[str, Any], daily_cap_gwei: int) -> list[Batch]:
+    """The batches that ``public`` (a parsed ``ledger.json``) leads to, all attempts in order, on a network whose roots
+    of one day raise the total by no more than ``daily_cap_gwei``.
 
     Replays the transfers one by one, checks them against credits and decisions, and computes every settlement, entry
     and root again. Raises ``RefusedError`` naming the first difference.
@@ -39,14 +40,14 @@ def rebuild(public: dict[str, Any]) -> list[Batch]:
         where = ".".join(str(part) for part in first["loc"])
         raise RefusedError(f"the public ledger is malformed at {where}: {first['msg']}; fetch it again") from error
     try:
-        return _Rebuild(ledger).run()
+        return _Rebuild(ledger, daily_cap_gwei).run()
     except InvariantError as error:
         raise RefusedError(f"the public ledger does not add up: {error}") from error
 
 
 class _Rebuild:
-    def __init__(self, ledger: PublicLedger) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: PublicLedger, daily_cap_gwei: int) -> None:
+        self.ledger, self.daily_cap_gwei = ledger, daily_cap_gwei
         self.transfers = [
             Transfer(t.id, t.debit, t.credit, int(t.amount_wei), t.reason, t.phase, t.pending_id)
             for t in ledger.transfers
@@ -149,7 +150,9 @@ class _Rebuild:
             )
         batches = [batch for batch, _ in self.states]
         left = caps_left(self.caps, batches, number)
-        plan = plan_settlement(number, attempt, self.balances, drawn_so_far(batches), left)
+        plan = plan_settlement(
+            number, attempt, self.balances, drawn_so_far(batches), left, daily_cap_gwei=self.daily_cap_gwei
+        )
         own = tuple(self.transfers[listed.transfers_before : listed.transfers_before + len(plan.transfers)])
         for planned, found in zip(plan.transfers, own, strict=False):
             if planned != found:

@@ -54,7 +54,7 @@ def check(book: Book, w3: Web3 | None, network: Network) -> Reconciliation:
     proofs = [f"{seen.balances.count} transfers: debits equal credits, assets equal liabilities"]
     _check_network(seen.batches, network)
     try:
-        rebuild(seen.public.model_dump(mode="json"))
+        rebuild(seen.public.model_dump(mode="json"), network.daily_cap_gwei)
     except RefusedError as error:
         raise DifferenceError(str(error)) from error
     proofs.append(f"{len(seen.batches)} batches: every settlement, entry and root rebuilt from the transfers")

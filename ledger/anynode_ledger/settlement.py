@@ -66,6 +66,7 @@ def settle(book: Book, network: Network) -> Batch | None:
             journal.balances,
             drawn_so_far(batches),
             caps_left(caps(journal), batches, number),
+            daily_cap_gwei=network.daily_cap_gwei,
         )
         batch = None
         closed = closed_jobs(journal)

@@ -41,6 +41,7 @@ def network() -> Network:
         deployed_block=0,
         held_back_limit_wei=ROUNDS_HELD_BACK * CREDIT_WEI,
         window_s=60,
+        daily_cap_gwei=10**16,
     )
 
 

@@ -60,6 +60,7 @@ def test_contracts_of_two_networks_are_not_one(deployment: Deployed) -> None:
     ("change", "says"),
     [
         ({"window_s": 61}, "window_s is 60 on chain and 61 in the file"),
+        ({"daily_cap_gwei": 7}, "daily_cap_gwei is 10000000000000000 on chain and 7 in the file"),
         (
             {"verifiers": (random_address(7),), "quorum": 0},
             f"trusts verifier {random_address(7)}, which is not in the set on chain",

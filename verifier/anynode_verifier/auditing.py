@@ -151,7 +151,7 @@ def _audit_ledger(folder: PublicFolder, job: Job, network: Network, say: Say) ->
         ) from error
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"{folder.ledger_path} is not JSON; fetch it again with `anynode result`") from error
-    batches = rebuild(raw)
+    batches = rebuild(raw, network.daily_cap_gwei)
     for batch in batches:
         if (batch.chain_id, batch.distributor) != (network.chain_id, network.distributor):
             raise RefusedError(f"batch {batch.number} is for another network's contract")

@@ -51,7 +51,7 @@ def check_root(statement: RootStatement, raw: dict[str, Any], known: Knowledge) 
     """Whether ``raw``, a public ledger, leads to the root. Raises ``RefusedError`` with the first thing that does not
     follow, which may also be something that this verifier will only hear of.
     """
-    batches = rebuild(raw)
+    batches = rebuild(raw, known.network.daily_cap_gwei)
     ledger = PublicLedger.model_validate(raw)
     _check_statement(statement, batches, ledger, known)
     for number in ledger.nodes:

@@ -47,7 +47,7 @@ def look(distributor: DistributorClient, network: Network, raw: dict[str, Any]) 
         words = f"it is a fraud on node {fraud.index}: a {fraud.kind}"
         return Sight("fraud", words, number, root, _proof(distributor, fraud))
     try:
-        rebuilt = rebuild(raw)
+        rebuilt = rebuild(raw, network.daily_cap_gwei)
     except RefusedError as error:
         return Sight("doubtful", f"it does not follow ({error}); tell the guardian", number, root)
     if not rebuilt or rebuilt[-1].root != root:

@@ -52,7 +52,7 @@ class Example:
         self.book = Book.open("sqlite://", clock=lambda: 0)
         for index in NODES:
             self.book.register_node(index, address(index), address(100 + index))
-        self.held_back_wei = 0
+        self.held_back_wei, self.network = 0, NETWORK
         self.prices: dict[str, int] = {}
         self.round, self.job = 0, ""
         self.members: list[MemberWork] = []
@@ -65,6 +65,7 @@ class Example:
                 self.open,
             ),
             (f"held back: the first {_AMOUNT} of a node", self.hold_back),
+            (f"daily cap: {_AMOUNT}", self.cap),
             (r"round (\d+) of ([AB])", self.begin),
             (f"node (\\d): {_WORK}", self.work),
             (r"node (\d) audits (\d+) steps", self.audit),
@@ -111,6 +112,9 @@ class Example:
     def hold_back(self, limit: str) -> None:
         self.held_back_wei = wei(limit)
 
+    def cap(self, most: str) -> None:
+        self.network = NETWORK.model_copy(update={"daily_cap_gwei": wei(most) // GWEI})
+
     def begin(self, number: str, name: str) -> None:
         self.round, self.job, self.members, self.auditors = int(number), name, [], {}
 
@@ -147,7 +151,7 @@ class Example:
         assert self.book.repay(int(auditor), job_id(self.job), slash_id, cost_wei) == wei(paid)
 
     def settle(self, said: str) -> None:
-        batch = settle(self.book, NETWORK)
+        batch = settle(self.book, self.network)
         assert batch is not None
         entries, draws = {}, {}
         for part in said.split("; "):

@@ -82,7 +82,7 @@ def test_what_was_accepted_until_a_cancellation_is_drawn_in_the_29_days_after(
     job = book.job(THIS)
     assert (job.credited_wei, job.drawn_wei, job.refunded_wei, job.missing_wei) == (3 * TOKEN, 3 * TOKEN, 97 * TOKEN, 0)
     assert (job.unspent_wei, job.refundable_wei, job.in_escrow_wei) == (0, 0, 0)
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)
 
 
 def test_a_job_that_has_ended_is_credited_nothing_and_holds_up_nobody(
@@ -101,7 +101,7 @@ def test_a_job_that_has_ended_is_credited_nothing_and_holds_up_nobody(
     decide(book, "posted")
     chain.happens(JobRefunded, THIS, OWNER, 100 * TOKEN)
     assert settle(book, network) is None
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)
 
 
 def test_a_deadline_counts_once_and_a_cancellation_before_it(book: Book, chain: Chain) -> None:
@@ -139,7 +139,7 @@ def test_a_planned_draw_that_is_never_made_is_given_up_and_the_batch_settled_ane
     decide(book, "posted")
     assert (book.job(THIS).missing_wei, book.balances(1).accrued_wei) == (3 * TOKEN, 3 * TOKEN)
     assert settle(book, network) is None
-    assert rebuild(public(book)) == [stored.batch for stored in batches_of(book)]
+    assert rebuild(public(book), network.daily_cap_gwei) == [stored.batch for stored in batches_of(book)]
 
 
 def test_after_its_final_batch_nothing_more_of_a_job_is_planned(book: Book, network: Network, chain: Chain) -> None:
@@ -152,7 +152,7 @@ def test_after_its_final_batch_nothing_more_of_a_job_is_planned(book: Book, netw
     decide(book, "posted")
     chain.happens(JobRefunded, THIS, OWNER, 97 * TOKEN)
     assert book.job(THIS).refunded_wei == 97 * TOKEN
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)
 
 
 def test_what_a_cap_held_up_until_the_end_is_missing(book: Book, network: Network, chain: Chain) -> None:
@@ -166,4 +166,4 @@ def test_what_a_cap_held_up_until_the_end_is_missing(book: Book, network: Networ
     chain.at(DEADLINE_S + 29 * DAY_S)
     assert (book.job(THIS).missing_wei, book.job(THIS).refundable_wei) == (TOKEN, 98 * TOKEN)
     assert settle(book, network) is None
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)

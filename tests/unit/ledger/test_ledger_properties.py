@@ -37,10 +37,13 @@ class LedgerLife(RuleBasedStateMachine):
     def open(self) -> Book:
         return Book.open("sqlite://", clock=lambda: 0)
 
-    @initialize(caps=st.tuples(st.integers(5 * GWEI, 10**22), st.none()))
-    def begin(self, caps: tuple[int, int | None]) -> None:
+    @initialize(
+        caps=st.tuples(st.integers(5 * GWEI, 10**22), st.none()),
+        daily_cap_gwei=st.one_of(st.integers(1, 100), st.just(10**16)),
+    )
+    def begin(self, caps: tuple[int, int | None], daily_cap_gwei: int) -> None:
         self.book = self.open()
-        self.network = NETWORK.model_copy(update={"held_back_limit_wei": LIMIT})
+        self.network = NETWORK.model_copy(update={"held_back_limit_wei": LIMIT, "daily_cap_gwei": daily_cap_gwei})
         self.round = 0
         self.closed: set[str] = set()
         self.highest: dict[int, int] = {}
@@ -122,6 +125,7 @@ class LedgerLife(RuleBasedStateMachine):
         batch = settle(self.book, self.network)
         if batch is None:
             return
+        assert batch.total_gwei - sum(self.highest.values()) <= self.network.daily_cap_gwei
         for job_id, amount in batch.draws.items():
             self.drawn += amount
             source = chart.custody_escrow(job_id)
@@ -171,7 +175,9 @@ class LedgerLife(RuleBasedStateMachine):
     def the_public_file_rebuilds(self) -> None:
         if not hasattr(self, "book"):
             return
-        assert rebuild(public(self.book)) == [stored.batch for stored in batches_of(self.book)]
+        assert rebuild(public(self.book), self.network.daily_cap_gwei) == [
+            stored.batch for stored in batches_of(self.book)
+        ]
 
 
 TestLedgerLife = LedgerLife.TestCase

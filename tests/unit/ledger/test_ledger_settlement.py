@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_the_demos_two_batches(book: Book, network: Network) -> None:
     decide(book, "posted")
     assert settle(book, network) is None
     assert meant(book) == [("draw", f"{JOB}/1.1"), ("postRoot", "1.1"), ("finalise", JOB), ("postRoot", "2.1")]
-    assert [b.root for b in rebuild(public(book))] == [first.root, second.root]
+    assert [b.root for b in rebuild(public(book), network.daily_cap_gwei)] == [first.root, second.root]
     assert (book.balances(1).payable_wei, book.balances(1).dust_wei) == (5 * TOKEN, 7)
 
 
@@ -89,7 +90,7 @@ def test_a_veto_gives_everything_back_and_the_number_is_used_again(book: Book, n
     assert [(e.index, e.cumulative_gwei) for e in again.entries] == [(1, 3 * TOKEN // 2 // GWEI)]
     assert again.draws == {}  # the tokens of the first attempt are in the distributor already
     decide(book, "posted")
-    assert len(rebuild(public(book))) == 2
+    assert len(rebuild(public(book), network.daily_cap_gwei)) == 2
 
 
 def test_a_cap_spreads_the_pay_over_batches(book: Book, network: Network) -> None:
@@ -109,7 +110,7 @@ def test_a_cap_spreads_the_pay_over_batches(book: Book, network: Network) -> Non
         decide(book, "posted")
     assert (totals, draws) == ([10, 15], [10 * GWEI, 5 * GWEI])
     assert meant(book)[-2:] == [("finalise", JOB), ("postRoot", "2.1")]
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)
 
 
 def test_a_vetoed_attempt_counts_against_the_cap(book: Book, network: Network) -> None:
@@ -121,7 +122,7 @@ def test_a_vetoed_attempt_counts_against_the_cap(book: Book, network: Network) -
     again = settle(book, network)
     assert again is not None
     assert (again.draws, again.total_gwei) == ({JOB: 2 * GWEI}, 10)
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)
 
 
 def test_less_than_a_gwei_waits(book: Book, network: Network) -> None:
@@ -147,7 +148,7 @@ def test_dust_is_carried_over_jobs_and_batches(book: Book, network: Network) -> 
     settle(book, network)
     decide(book, "posted")
     assert (book.balances(1).payable_wei, book.balances(1).dust_wei) == (2 * GWEI, 0)
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)
 
 
 def test_a_closed_job_without_pay_is_finalised_at_once(book: Book, network: Network) -> None:
@@ -167,7 +168,7 @@ def test_a_changed_payout_counts_from_the_next_batch(book: Book, network: Networ
     assert first is not None
     assert second is not None
     assert (first.entries[0].account, second.entries[0].account) == (f"0x{101:040d}", f"0x{888:040d}")
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)
 
 
 def test_another_network_is_refused(book: Book, network: Network) -> None:
@@ -194,12 +195,28 @@ def test_order_of_payees_does_not_matter_and_history_does() -> None:
     assert other.data_hash != one.data_hash
 
 
+def test_no_root_raises_the_total_by_more_than_the_contract_takes_in_a_day(book: Book, network: Network) -> None:
+    capped = network.model_copy(update={"daily_cap_gwei": 4})
+    book.credit([pay(1, 0, 6 * GWEI + 1), pay(2, 0, 3 * GWEI), pay(3, 0, GWEI)], 0)
+    paid, totals = 10 * GWEI + 1, []
+    while (batch := settle(book, capped)) is not None:
+        totals.append(batch.total_gwei)
+        decide(book, "posted")
+    assert all(0 < raised <= 4 for raised in (b - a for a, b in pairwise([0, *totals])))
+    nodes = book.nodes()
+    assert sum(node.payable_wei + node.dust_wei for node in nodes) == paid
+    assert (totals[-1], [node.payable_wei for node in nodes]) == (10, [6 * GWEI, 3 * GWEI, GWEI])
+    assert rebuild(public(book), 4) == [stored.batch for stored in batches_of(book)]
+    with pytest.raises(RefusedError, match="batch 1 settles"):
+        rebuild(public(book), 5)
+
+
 def test_what_audits_cost_passes_through_the_jobs_fees(book: Book, network: Network) -> None:
     audit = Credit(credit_id(JOB, 0, 3, "audit"), JOB, 0, 3, "audit", 50)
     book.credit([pay(1, 0, 1_000), audit], 20)
     assert (book.job(JOB).fees_wei, book.job(JOB).credited_wei, book.totals()["fees"]) == (50, 1_050, 0)
     good = public(book)
-    rebuild(good)
+    rebuild(good, network.daily_cap_gwei)
     (fee,) = (row for row, item in enumerate(good["transfers"]) if item["reason"] == "fee")
     for path, value, words in (
         (("transfers", fee, "amount_wei"), "40", "not charged"),
@@ -207,9 +224,12 @@ def test_what_audits_cost_passes_through_the_jobs_fees(book: Book, network: Netw
         (("credits", 1, "kind"), "samples", "would be paid twice"),
     ):
         with pytest.raises(RefusedError, match=words):
-            rebuild(_alter(good, *path, to=value))
+            rebuild(_alter(good, *path, to=value), network.daily_cap_gwei)
     with pytest.raises(RefusedError, match="charges a fee for nothing"):
-        rebuild({**good, "transfers": [*good["transfers"], good["transfers"][fee] | {"id": "fee/made up"}]})
+        rebuild(
+            {**good, "transfers": [*good["transfers"], good["transfers"][fee] | {"id": "fee/made up"}]},
+            network.daily_cap_gwei,
+        )
 
 
 def _exported(book: Book, network: Network) -> dict[str, Any]:
@@ -225,7 +245,9 @@ def _exported(book: Book, network: Network) -> dict[str, Any]:
 def test_the_public_file_rebuilds_everything(book: Book, network: Network, tmp_path: Path) -> None:
     _exported(book, network)
     path = export_public(book, tmp_path / "public")
-    assert [b.root for b in rebuild(json.loads(path.read_bytes()))] == [s.batch.root for s in batches_of(book)]
+    assert [b.root for b in rebuild(json.loads(path.read_bytes()), network.daily_cap_gwei)] == [
+        s.batch.root for s in batches_of(book)
+    ]
     assert list((tmp_path / "public").iterdir()) == [path]
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
@@ -244,7 +266,7 @@ def _alter(content: dict[str, Any], *path: str | int, to: Any) -> dict[str, Any]
 
 def test_every_change_to_the_public_file_is_found(book: Book, network: Network) -> None:
     good = _exported(book, network)
-    rebuild(good)
+    rebuild(good, network.daily_cap_gwei)
     changes: list[tuple[tuple[str | int, ...], Any, str]] = [
         (("credits", 0, "amount_wei"), str(6 * TOKEN), "credit"),
         (("credits", 0, "node_index"), 3, "credit"),
@@ -275,12 +297,12 @@ def test_every_change_to_the_public_file_is_found(book: Book, network: Network) 
     ]
     for path, value, words in changes:
         with pytest.raises(RefusedError, match=words) as caught:
-            rebuild(_alter(good, *path, to=value))
+            rebuild(_alter(good, *path, to=value), network.daily_cap_gwei)
         assert "\n" not in str(caught.value), path
     with pytest.raises(RefusedError):
-        rebuild({**good, "transfers": good["transfers"][:-1]})
+        rebuild({**good, "transfers": good["transfers"][:-1]}, network.daily_cap_gwei)
     with pytest.raises(RefusedError):
-        rebuild({**good, "batches": good["batches"][:-1]})
+        rebuild({**good, "batches": good["batches"][:-1]}, network.daily_cap_gwei)
 
 
 def _drawn(amount: int) -> Transfer:

@@ -74,7 +74,7 @@ def test_no_event_of_a_stranger_stops_the_ledger(book: Book, network: Network) -
     book.credit([pay(1, 0, TOKEN)], 0)
     assert settle(book, network) is not None
     decide(book, "posted")
-    rebuild(public(book))
+    rebuild(public(book), network.daily_cap_gwei)
 
 
 def test_what_moves_nothing_is_not_booked(book: Book, network: Network) -> None:

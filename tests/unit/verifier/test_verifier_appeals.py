@@ -238,7 +238,7 @@ def test_a_granted_appeal_pays_and_an_upheld_one_costs(open_bank: Callable[[], B
     assert verifier.earned_wei == from_audits + cost_wei
     bank.book.totals()
     ledger = public_ledger(bank.book)
-    rebuild(ledger.model_dump(mode="json"))
+    rebuild(ledger.model_dump(mode="json"), NETWORK.daily_cap_gwei)
     listed = {(c.round, c.node_index, c.kind): int(c.amount_wei) for c in ledger.credits}
     for round_ in judged.values():
         for credit in round_credits(world.job, round_, {n: bank.indices[n] for n in round_.paid_nodes}, 50):

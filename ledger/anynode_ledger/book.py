@@ -162,7 +162,7 @@ class Book:
         """Book what nodes earned; returns the newly booked wei. A credit that is there already is passed over.
 
         A node is held back until ``held_back_limit_wei`` of its pay is; the rest accrues. All credits or none: raises
-        ``RefusedError`` when a job's escrow does not hold them, ``InvariantError`` for a closed job.
+        ``RefusedError`` when a job's escrow does not hold them, or for a job that has ended.
         """
         with self.write() as journal:
             return credit(journal, earned, held_back_limit_wei)
@@ -176,12 +176,18 @@ class Book:
             return slash(journal, node_index, job_id, reason, slash_id)
 
     def reinstate(self, node_index: int, job_id: str, slash_id: str) -> int:
-        """Take a slash back, whose rejection was wrong; returns the wei. Repeating it does nothing."""
+        """Take a slash back, whose rejection was wrong; returns the wei. Repeating it does nothing.
+
+        Raises ``RefusedError`` when the job's escrow does not hold them, or for a job that has ended.
+        """
         with self.write() as journal:
             return reinstate(journal, node_index, job_id, slash_id)
 
     def repay(self, auditor_index: int, job_id: str, slash_id: str, cost_wei: int) -> int:
-        """Pay the replay of an upheld appeal out of its slash; returns the wei. Repeating it does nothing."""
+        """Pay the replay of an upheld appeal out of its slash; returns the wei. Repeating it does nothing.
+
+        Raises ``RefusedError`` for a job that has ended.
+        """
         with self.write() as journal:
             return repay(journal, auditor_index, job_id, slash_id, cost_wei)
 

@@ -64,7 +64,7 @@ def _not_booked(journal: Journal, earned: Sequence[Credit]) -> list[Credit]:
     for index in {one.node_index for one in new} - known:
         node_key(journal, index)  # says what is missing
     for job_id in {one.job_id for one in new}:
-        invariant(not is_closed(journal, job_id), f"a credit of job {job_id} comes after the end of its job")
+        _require_open(journal, job_id)
     return new
 
 
@@ -141,11 +141,21 @@ def slash(journal: Journal, node_index: int, job_id: str, reason: str, slash_id:
 
 
 def reinstate(journal: Journal, node_index: int, job_id: str, slash_id: str) -> int:
-    """Give back what a slash has taken, to where it was; the wei, or 0 if that was booked before."""
+    """Give back what a slash has taken, to where it was; the wei, or 0 if that was booked before.
+
+    All of it or nothing: raises ``RefusedError`` for a job that has ended, or whose escrow does not hold it any more.
+    """
     decision_id = f"appeal/{slash_id}"
     if not journal.decide(decision_id, "reinstate", job_id, node_index, "the appeal against the rejection is granted"):
         return 0
-    back = 0
+    _require_open(journal, job_id)
+    due, back = sum(_slashed_wei(journal, slash_id, kind) for kind in _UNSETTLED), 0
+    left = journal.balances.available_wei(chart.escrow(job_id))
+    if due > left:
+        raise RefusedError(
+            f"job {job_id[:16]}… has {left} wei left and owes {due} wei to node {node_index}, whose appeal is granted;"
+            " fund its escrow"
+        )
     for kind, account in _UNSETTLED.items():
         amount = _slashed_wei(journal, slash_id, kind)
         if amount:
@@ -156,12 +166,15 @@ def reinstate(journal: Journal, node_index: int, job_id: str, slash_id: str) -> 
 
 
 def repay(journal: Journal, auditor_index: int, job_id: str, slash_id: str, cost_wei: int) -> int:
-    """Pay the replay of an appeal that was upheld out of what the slash has taken; the wei."""
+    """Pay the replay of an appeal that was upheld out of what the slash has taken, as far as the escrow still holds
+    that; the wei. Raises ``RefusedError`` for a job that has ended.
+    """
     decision_id = f"appeal/{slash_id}"
     if not journal.decide(decision_id, "repay", job_id, auditor_index, "the appeal against the rejection is upheld"):
         return 0
+    _require_open(journal, job_id)
     taken = sum(_slashed_wei(journal, slash_id, kind) for kind in _UNSETTLED)
-    amount = min(cost_wei, taken)
+    amount = min(cost_wei, taken, journal.balances.available_wei(chart.escrow(job_id)))
     if amount:
         charge, target = _charge(job_id, amount, decision_id), chart.accrued(auditor_index, job_id)
         journal.append(charge)
@@ -174,6 +187,12 @@ def last_slash_s(journal: Journal, job_id: str) -> int:
     table = schema.decisions
     query = select(func.max(table.c.recorded_at_s)).where(table.c.job_id == job_id, table.c.kind == "slash")
     return int(journal.connection.execute(query).scalar() or 0)
+
+
+def _require_open(journal: Journal, job_id: str) -> None:
+    """What is earned after a job's last batch would be in none."""
+    if is_closed(journal, job_id):
+        raise RefusedError(f"job {job_id[:16]}… has ended, and nothing more is booked for it")
 
 
 def _charge(job_id: str, amount_wei: int, what: str) -> Transfer:

@@ -100,9 +100,13 @@ class Treasury:
         self._batch_interval_s, self._clock = batch_interval_s, clock
         self._settled_at = clock()
         self._ended: set[str] = set()
+        self._said: dict[str, str] = {}
+        self._settled_complete: set[str] = set()
 
     def advance(self, accounts: list[JobAccount]) -> None:
-        """Book new verdicts, settle when it is time, close jobs that are complete."""
+        """Book new verdicts, settle when it is time, close jobs that are complete. What cannot be booked of one job
+        holds up no other, and no settlement.
+        """
         for account in accounts:
             self._book_verdicts(account)
             self._book_rulings(account)
@@ -113,12 +117,14 @@ class Treasury:
             account.job.job_id for account in accounts if account.complete and account.job.job_id not in self._ended
         ]
         accrued = any(node.accrued_wei for node in self._book.nodes())
-        if accrued and (complete or self._clock() >= self._settled_at + self._batch_interval_s):
+        newly_complete = set(complete) - self._settled_complete
+        if accrued and (newly_complete or self._clock() >= self._settled_at + self._batch_interval_s):
             batch = settle(self._book, self._network)
             self._settled_at = self._clock()
             if batch is not None:
                 log.info("batch %d: root %s, %d gwei in all", batch.number, batch.root, batch.total_gwei)
                 return
+            self._settled_complete |= newly_complete
         waiting = {account.job.job_id for account in accounts if self._awaits_appeals(account)}
         for job_id in (job_id for job_id in complete if job_id not in waiting):
             batch = self._close(job_id)
@@ -150,7 +156,7 @@ class Treasury:
                 earned = round_credits(account.job, round_, known, verifier)
                 self._book.credit(earned, self._network.held_back_limit_wei)
             except RefusedError as error:
-                log.warning("round %d cannot be booked yet: %s", number, error)
+                self._say_once(account.job.job_id, f"round {number} cannot be booked yet: {error}")
                 return
             for node, reason in round_.rejected.items():
                 self._slash(account.job.job_id, number, node, reason)
@@ -176,16 +182,27 @@ class Treasury:
             index = self._book.node_index(ruling.node)
             if verifier is None or index is None or ruling.round not in account.booked:
                 return
-            slash_id = f"{job_id}/{ruling.round}/{index}"
-            if ruling.granted:
-                judged = ruled.judged
-                out = rejected_reducers(judged.verdict) | unreadable_nodes(judged.open, judged.assign)
-                if ruling.node not in out:
-                    self._book.reinstate(index, job_id, slash_id)
-                self._book.credit(ruling_credits(account.job, ruled, index), self._network.held_back_limit_wei)
-            elif ruling.heard:
-                self._book.repay(verifier, job_id, slash_id, replay_cost_wei(account.job, ruled))
+            try:
+                self._book_ruling(account.job, ruled, index, verifier)
+            except RefusedError as error:
+                self._say_once(job_id, f"the ruling on an appeal of round {ruling.round} cannot be booked yet: {error}")
+                return
             account.to_rule.remove(ruled)
+
+    def _book_ruling(self, job: Job, ruled: RuledRound, index: int, verifier: int) -> None:
+        ruling, slash_id = ruled.ruling, f"{job.job_id}/{ruled.ruling.round}/{index}"
+        if ruling.granted:
+            judged = ruled.judged
+            if ruling.node not in rejected_reducers(judged.verdict) | unreadable_nodes(judged.open, judged.assign):
+                self._book.reinstate(index, job.job_id, slash_id)
+            self._book.credit(ruling_credits(job, ruled, index), self._network.held_back_limit_wei)
+        elif ruling.heard:
+            self._book.repay(verifier, job.job_id, slash_id, replay_cost_wei(job, ruled))
+
+    def _say_once(self, job_id: str, sentence: str) -> None:
+        if self._said.get(job_id) != sentence:
+            log.warning("%s", sentence)
+            self._said[job_id] = sentence
 
     def _slash(self, job_id: str, number: int, node: str, reason: str) -> None:
         """Once for each round and node, whether it was found out in time or late."""

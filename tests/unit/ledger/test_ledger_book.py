@@ -98,7 +98,7 @@ def test_closing_releases_what_is_held_and_ends_the_credits(book: Book) -> None:
     assert book.balances(1).accrued_wei == 100
     assert book.job(JOB).closed
     assert book.credit([pay(1, 0, 100)], 60) == 0  # booked before, so nothing happens
-    with pytest.raises(InvariantError, match="after the end"):
+    with pytest.raises(RefusedError, match="has ended"):
         book.credit([pay(1, 1, 1)], 60)
 
 
@@ -150,6 +150,25 @@ def test_a_failed_transaction_leaves_no_trace(book: Book) -> None:
     assert book.totals() == before
     book.credit([pay(1, 0, 5)], 0)
     assert book.balances(1).accrued_wei == 5
+
+
+def test_an_appeal_on_an_empty_escrow_is_refused_and_an_upheld_one_pays_what_is_there(book: Book) -> None:
+    book.credit([pay(1, 0, 600 * TOKEN), pay(2, 0, 400 * TOKEN)], 0)
+    book.slash(1, JOB, "noise", "slash/1")
+    book.slash(2, JOB, "noise", "slash/2")
+    book.credit([pay(3, 0, 990 * TOKEN)], 0)
+    before = book.totals()
+    with pytest.raises(RefusedError, match="fund its escrow"):
+        book.reinstate(1, JOB, "slash/1")
+    assert book.totals() == before
+    assert book.repay(3, JOB, "slash/2", 50 * TOKEN) == 10 * TOKEN
+    assert book.repay(3, JOB, "slash/2", 50 * TOKEN) == 0
+    book.fund_job(JOB, 600 * TOKEN, "fund/2")
+    assert book.reinstate(1, JOB, "slash/1") == 600 * TOKEN
+    book.close_job(JOB)
+    assert book.reinstate(1, JOB, "slash/1") == 0
+    with pytest.raises(RefusedError, match="has ended"):
+        book.repay(3, JOB, "slash/3", 1)
 
 
 def test_one_transaction_at_a_time(book: Book) -> None:

@@ -22,6 +22,8 @@ from anynode.rounds.table import Table
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import BreachError, RefusedError
 from anynode_ledger.book import Book
+from anynode_ledger.lapsing import finalised
+from anynode_ledger.pay import Credit, credit_id
 from anynode_ledger.public import public_ledger
 from anynode_ledger.rebuild import rebuild
 from anynode_verifier.appeal_checks import check_appeals
@@ -248,6 +250,35 @@ def test_a_granted_appeal_pays_and_an_upheld_one_costs(open_bank: Callable[[], B
     assert not listed, "everything that is booked follows from a record"
     with pytest.raises(RefusedError, match="follows no ruling"):
         check_appeals([], world.job, ledger, index_of, {})
+
+
+def test_rulings_on_an_empty_escrow_hold_up_nothing_and_are_said_once(
+    open_bank: Callable[[], Bank], world: AppealedWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    bank, job_id = open_bank(), world.job.job_id
+    account = bank.account([record for record in world.records if not isinstance(record.body, Ruling)])
+    bank.treasury.advance([account])
+    _post(bank)
+    with bank.book.write() as journal:
+        finalised(journal, job_id)
+    other = "9" * 64
+    bank.book.fund_job(other, 10**18, "fund/other")
+    bank.book.credit([Credit(credit_id(other, 0, 50, "samples"), other, 0, 50, "samples", 10**17)], 0)
+    for record in world.records:
+        if isinstance(record.body, Ruling):
+            account.add(record)
+    for _ in range(3):
+        bank.now_s += 3_600.0
+        bank.treasury.advance([account])
+        _post(bank)
+    assert not account.complete and not bank.book.job(job_id).closed
+    assert len([entry for entry in caplog.records if "appeal" in entry.message]) == 1
+    assert bank.book.balances(50).accrued_wei == 0, "the other job is settled"
+    rebuild(public_ledger(bank.book).model_dump(mode="json"), NETWORK.daily_cap_gwei)
+    bank.book.fund_job(job_id, 10**18, "fund/again")
+    bank.finish(account)
+    assert account.complete
+    assert bank.book.balances(bank.book.node_index(ACCUSED) or 0).slashed_wei == 0
 
 
 def test_what_could_not_be_replayed_again_stays_rejected_and_costs_nothing(

@@ -16,7 +16,8 @@ from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_ledger.batch import Batch
 from anynode_ledger.book import Book
-from anynode_ledger.settlement import batches_of, settle
+from anynode_ledger.latest_batch import is_pending, unsettled_since_s
+from anynode_ledger.settlement import settle
 from anynode_verifier.credits import (
     JudgedRound,
     RoundCollector,
@@ -98,7 +99,7 @@ class Treasury:
     ) -> None:
         self._book, self._network, self._verifier_node = book, network, verifier_node
         self._batch_interval_s, self._clock = batch_interval_s, clock
-        self._settled_at = clock()
+        self._looked_at_s = 0.0
         self._ended: set[str] = set()
         self._said: dict[str, str] = {}
         self._settled_complete: set[str] = set()
@@ -110,7 +111,7 @@ class Treasury:
         for account in accounts:
             self._book_verdicts(account)
             self._book_rulings(account)
-        if any(batch.state == "pending" for batch in batches_of(self._book)):
+        if is_pending(self._book):
             return
         # Also what an earlier run had closed: it may have died before it settled what the close released.
         complete = [
@@ -118,9 +119,9 @@ class Treasury:
         ]
         accrued = any(node.accrued_wei for node in self._book.nodes())
         newly_complete = set(complete) - self._settled_complete
-        if accrued and (newly_complete or self._clock() >= self._settled_at + self._batch_interval_s):
+        if accrued and (newly_complete or self._is_time()):
             batch = settle(self._book, self._network)
-            self._settled_at = self._clock()
+            self._looked_at_s = self._clock()
             if batch is not None:
                 log.info("batch %d: root %s, %d gwei in all", batch.number, batch.root, batch.total_gwei)
                 return
@@ -131,6 +132,11 @@ class Treasury:
             self._ended.add(job_id)
             if batch is not None:
                 return  # one root at a time: the other jobs are closed when it is active
+
+    def _is_time(self) -> bool:
+        """By the book's dates, which no restart changes; what was not worth a batch waits as long again."""
+        since_s = max(self._looked_at_s, unsettled_since_s(self._book) or 0)
+        return self._clock() >= since_s + self._batch_interval_s
 
     def _close(self, job_id: str) -> Batch | None:
         if self._network.chain_id != DEVELOPMENT_CHAIN_ID:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bank import BUDGET_WEI, HELD_BACK_WEI, NETWORK, VERIFIER, Bank
 from signed_world import PRICE_WEI, SignedWorld, make_job
-from sqlalchemy import select
+from sqlalchemy import Engine, event, select
 
 from anynode.rounds.course import Close, Finish, Open, Seal
 from anynode.rounds.judgements import Correct, CorrectedRound, Excision, Verdict
@@ -235,6 +235,36 @@ def test_accrued_pay_is_settled_when_the_interval_is_over(bank: Bank, grown: Sig
     bank.now_s += 1.0
     bank.treasury.advance([account])
     assert len(batches_of(bank.book)) == 1
+
+
+def test_restarts_do_not_put_off_a_batch(bank: Bank, grown: SignedWorld) -> None:
+    """One before every look, much more often than the interval: the book's dates count, not the process's."""
+    settled_at: list[float] = []
+    for records in (up_to(grown.records, Verdict, 1), list(grown.records[:-1])):
+        began_s, before = bank.now_s, len(batches_of(bank.book))
+        while len(batches_of(bank.book)) == before and bank.now_s < began_s + 3 * 3_600.0:
+            bank.treasury = bank.restarted()
+            bank.treasury.advance([bank.account(records)])
+            bank.now_s += 600.0
+        settled_at.append(bank.now_s - 600.0 - began_s)
+        bank.decide("posted")
+    assert settled_at == [3_600.0, 3_000.0], "the second batch an interval after the first was settled"
+
+
+def test_a_look_at_the_batches_loads_no_entries(bank: Bank, grown: SignedWorld) -> None:
+    """There may be a million in each, and it is looked every second."""
+    bank.finish(bank.account())
+    asked: list[str] = []
+
+    def listen(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        bank.treasury.advance([bank.account()])
+    finally:
+        event.remove(Engine, "before_cursor_execute", listen)
+    assert asked and not [statement for statement in asked if "FROM entries" in statement]
 
 
 def test_on_a_public_chain_what_is_held_back_stays_a_stake(open_bank: Callable[..., Bank], grown: SignedWorld) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from anynode_contracts.canonical import canonical_json
+from anynode_contracts.errors import RefusedError
 from anynode_contracts.files import write_aside
 from anynode_ledger import schema
 from anynode_ledger.book import Book
@@ -127,13 +128,14 @@ class PublicLedger(_Record):
 
 
 def public_ledger(book: Book) -> PublicLedger:
-    """Everything public, as of one moment."""
+    """Everything public, as of one moment. Raises ``RefusedError`` for a ledger that is too long."""
     with book.read() as journal:
         return public_rows(journal)
 
 
-def public_rows(journal: Journal) -> PublicLedger:
-    """The same inside an open transaction."""
+def public_rows(journal: Journal, *, rows_max: int = ROWS_MAX) -> PublicLedger:
+    """The same inside an open transaction. Raises ``RefusedError`` for a ledger that is too long."""
+    _check_length(journal, rows_max)
     return PublicLedger(
         format="anynode/ledger/1",
         nodes=_nodes(journal),
@@ -165,6 +167,17 @@ def export_public(book: Book, folder: Path) -> Path:
     path = folder / FILE_NAME
     write_aside(path, canonical_json(public_ledger(book).model_dump(mode="json")))
     return path
+
+
+def _check_length(journal: Journal, rows_max: int) -> None:
+    """Counted before anything is read: the file could not be, and the memory may not do for it."""
+    for table in (schema.nodes, schema.payouts, schema.jobs, schema.credited, schema.decisions, schema.transfers):
+        rows: int = journal.connection.execute(select(func.count()).select_from(table)).scalar_one()
+        if rows > rows_max:
+            raise RefusedError(
+                f"the ledger has {rows} {table.name}, and its public file takes {rows_max}, so that no root can be"
+                " rebuilt or signed any more; begin a new network with a new ledger, rewards can be claimed as before"
+            )
 
 
 def _nodes(journal: Journal) -> list[PublicNode]:

@@ -59,6 +59,24 @@ class RootRequest(BaseModel):
     ledger: Hash
     ledger_bytes: Annotated[int, Field(ge=1, le=LEDGER_BYTES_MAX)]
 
+    @classmethod
+    def of(cls, statement: RootStatement, ledger: str, ledger_bytes: int) -> RootRequest:
+        """For a ledger of this hash and length. Raises ``RefusedError`` where that is longer than anybody takes."""
+        if ledger_bytes > LEDGER_BYTES_MAX:
+            raise RefusedError(
+                f"the ledger has {ledger_bytes} bytes, and no verifier takes more than {LEDGER_BYTES_MAX} from another;"
+                " begin a new network with a new ledger, rewards can be claimed as before"
+            )
+        return cls(
+            batch=statement.batch,
+            cancelled=statement.cancelled,
+            root=statement.root.hex(),
+            total_gwei=statement.total_gwei,
+            data_hash=statement.data_hash.hex(),
+            ledger=ledger,
+            ledger_bytes=ledger_bytes,
+        )
+
     @property
     def statement(self) -> RootStatement:
         """What is to be signed."""
@@ -154,17 +172,9 @@ class RootCollector:
 
     async def _ask(self, verifier: str, wanted: _Wanted) -> None:
         statement, peer_id = wanted.statement, self._peer_of[verifier]
-        request = RootRequest(
-            batch=statement.batch,
-            cancelled=statement.cancelled,
-            root=statement.root.hex(),
-            total_gwei=statement.total_gwei,
-            data_hash=statement.data_hash.hex(),
-            ledger=wanted.digest,
-            ledger_bytes=len(wanted.ledger),
-        )
-        data = canonical_json(request.model_dump())
         try:
+            request = RootRequest.of(statement, wanted.digest, len(wanted.ledger))
+            data = canonical_json(request.model_dump())
             answer = await self._peer.call(peer_id, ROOT, data, SIGN_TIMEOUT_S, _SIGNATURE_BYTES_MAX)
             with self._peer.blaming(peer_id):
                 self._take(verifier, statement, answer)

@@ -1,7 +1,7 @@
 """Signed statements (EIP-712): one domain per network, one struct per kind of statement.
 
-The domain binds chain and registry, every struct binds the job, so a signature of one network, job or kind is
-worthless in another.
+The domain binds chain and registry, every struct that is about a job binds that, so a signature of one network, job or
+kind is worthless in another.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
@@ -20,6 +20,26 @@ from anynode_contracts.errors import BreachError, Offence, invariant
 
 #: How many points secp256k1 has.
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+Kind = Literal[
+    "Appeal",
+    "AuditAnswer",
+    "AuditTask",
+    "ChunkDone",
+    "Commitment",
+    "DeliveryReceipt",
+    "Excise",
+    "Join",
+    "OpenSegments",
+    "Record",
+    "Standing",
+    "StateReport",
+    "Thresholds",
+]
+"""The names of all structs. `tests/attacks/test_attack_replayed_signatures.py` shows one of each where it does not
+belong, so a new one needs its place there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +59,7 @@ class Statement:
     ``address``, ``bytes32``, ``bool`` and unsigned integers.
     """
 
-    name: str
+    name: Kind
     types: tuple[tuple[str, str], ...]
     values: Mapping[str, Any]
 

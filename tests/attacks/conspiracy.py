@@ -24,6 +24,22 @@ class Conspiracy(SignedWorld):
         kinds = (auditor, *("honest" for _ in range(MEMBERS - 1)))
         super().__init__(make_job(rounds=ROUNDS), seed, MEMBERS, auditors=kinds)
 
+    @property
+    def traitors(self) -> tuple[str, ...]:
+        return (self.liar, self.cheat)
+
+    def cheats_in(self, node: str, round_: int) -> bool:
+        """Whether ``node`` has lied in a round: about its own work, or as an auditor of its friend's."""
+        if node == self.cheat:
+            return round_ >= self.betrays
+        slots = {
+            item.slot for item in self.verdict_on(round_).judged if item.node == self.cheat and round_ >= self.betrays
+        }
+        return any(task.auditor == node and task.slot in slots for task in self.verdict_on(round_).tasks)
+
+    def verdict_on(self, round_: int) -> Verdict:
+        return next(verdict for verdict in self.verdicts if verdict.round == round_)
+
     def end(self) -> None:
         """Run to the end; the records follow from each other as an auditor of the chain sees them."""
         self.run(3_000.0)

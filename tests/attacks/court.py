@@ -112,10 +112,11 @@ class Court:
         lie = self.lie(cheat)
         verdict, blind = self.replay(lie), self.replay(lie, shown=False)
         assert verdict.accepted == blind.accepted, (verdict.reason, blind.reason)
+        second = blind
         if verdict.dispute is not None:
             second = self.confirmed(lie, verdict)
             assert not second.accepted and second.reason == verdict.reason, second
-        paid_wei, slashed_wei = purse.after_replays(accepted=verdict.accepted)
+        paid_wei, slashed_wei = purse.after_replays(verdict, second)
         outcome = "unprofitable" if verdict.accepted else "caught"
         return Finding(outcome, verdict.reason, paid_wei, slashed_wei), lie, verdict
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from bank import VERIFIER_INDEX, Bank
+from conspiracy import Conspiracy
 from false_reducing import FalselyReduced
 from signed_world import SignedWorld, key, make_job
+from world_cast import digest
 
 import unasked_network
 from anynode.rounds import effects, events
+from anynode.rounds.judgements import Outcome
+from anynode.rounds.standing import EVERY_TIME_PPM
+from anynode.training.messages import ReplayVerdict
 from anynode_verifier.credits import judged_rounds, round_credits
 
 NETWORK = unasked_network.NETWORK.model_copy(update={"held_back_limit_wei": 10**18})
@@ -32,19 +38,42 @@ class BetrayedWorld(SignedWorld):
         return super()._replay(effect)
 
 
+class JudgedWorld(BetrayedWorld):
+    """A proven worker turns to lies, all its work is audited, and the two replays of a lie find ``outcomes``."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = tuple(outcomes)
+        super().__init__(betrays=1, rounds=3, seed=11)
+
+    def _replay(self, effect: effects.Replay) -> events.Replayed:
+        number, slot, again = effect.open.round, effect.slot, effect.again
+        if not self.cheats_in(effect.open.members[slot].node, number):
+            return super()._replay(effect)
+        outcome = self.outcomes[again]
+        proof = digest("proof", number, slot) if outcome == "rejected" else ""
+        return events.Replayed(number, slot, outcome, "exact", "as it was found", again, proof=proof)
+
+    def _carry_out(self, peer: object, effect: object) -> None:
+        if isinstance(effect, effects.GetRates):
+            rates = events.AuditRates(effect.open.round, (EVERY_TIME_PPM,) * len(effect.open.members))
+            self._later(self.peers["coordinator"], 0.1, rates)
+        else:
+            super()._carry_out(peer, effect)  # type: ignore[arg-type]
+
+
 class Purse:
     """Money after a job, booked by the real treasury into a real book below ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._books = folder, 0
+        self._after = cache(self._of_judged)
 
-    def after_replays(self, *, accepted: bool) -> tuple[int, int]:
-        """Paid and slashed in wei, of the work of a worker whose replays end so."""
-        return (0, 0) if accepted else self._caught
+    def after_replays(self, first: ReplayVerdict, second: ReplayVerdict) -> tuple[int, int]:
+        """Paid and slashed in wei, of the lies of a worker that was proven before, when replays find this of them."""
+        return self._after(*("accepted" if verdict.accepted else "rejected" for verdict in (first, second)))
 
-    @cached_property
-    def _caught(self) -> tuple[int, int]:
-        world = BetrayedWorld(betrays=0, rounds=4, seed=11)
+    def _of_judged(self, *outcomes: Outcome) -> tuple[int, int]:
+        world = JudgedWorld(outcomes)
         world.run(600.0)
         assert world.finished()
         return self.of(world)
@@ -55,15 +84,16 @@ class Purse:
         bank.finish(bank.account())
         return bank
 
-    def of(self, world: BetrayedWorld | FalselyReduced) -> tuple[int, int]:
-        """What was paid for the traitor's fraudulent work that was found out, and what it was slashed."""
+    def of(self, world: BetrayedWorld | FalselyReduced | Conspiracy) -> tuple[int, int]:
+        """What was paid to who lied, for the rounds of its lies, found out or not; and what it was slashed."""
+        traitors = world.traitors if isinstance(world, Conspiracy) else (world.traitor,)
         bank = self._bank(world)
         try:
             bank.treasury.advance([bank.account()])
-            slashed_wei = bank.book.balances(bank.indices[world.traitor]).slashed_wei
+            slashed_wei = sum(bank.book.balances(bank.indices[name]).slashed_wei for name in traitors)
         finally:
             bank.book.close()
-        return self._paid_for_lies(world, bank.indices), slashed_wei
+        return sum(self._paid_for_lies(world, name, bank.indices) for name in traitors), slashed_wei
 
     def _bank(self, world: SignedWorld) -> Bank:
         """A new book in which the world's job is funded and its nodes are registered."""
@@ -72,14 +102,16 @@ class Purse:
         return Bank(path, world, NETWORK).fill(budget_wei=world.job.pay.budget_wei)
 
     @staticmethod
-    def _paid_for_lies(world: BetrayedWorld | FalselyReduced, indices: dict[str, int]) -> int:
-        """What the records credit the traitor with for the rounds in which it cheated, found out or not."""
+    def _paid_for_lies(
+        world: BetrayedWorld | FalselyReduced | Conspiracy, traitor: str, indices: dict[str, int]
+    ) -> int:
+        """What the records credit a traitor with for the rounds in which it cheated."""
         return sum(
             credit.amount_wei
             for round_ in judged_rounds(world.records)
-            if world.cheats_in(world.traitor, round_.open.round)
+            if world.cheats_in(traitor, round_.open.round)
             for credit in round_credits(
                 world.job, round_, {node: indices[node] for node in round_.paid_nodes}, VERIFIER_INDEX
             )
-            if credit.node_index == indices[world.traitor]
+            if credit.node_index == indices[traitor]
         )

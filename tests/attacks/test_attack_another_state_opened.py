@@ -47,5 +47,5 @@ def test_it_is_not_the_state_committed_to(court: Court, purse: Purse, expect: Ex
         assert verdict.fault, how
     exact = court.replay(lie)
     assert not exact.accepted, "and an exact replay in its own class decides"
-    paid_wei, slashed_wei = purse.after_replays(accepted=exact.accepted)
+    paid_wei, slashed_wei = purse.after_replays(exact, court.confirmed(lie, exact))
     expect(Finding("caught", verdict.fault, paid_wei, slashed_wei))

@@ -28,8 +28,9 @@ def honest(shop: Workshop) -> Lie:
 
 def test_it_is_caught(court: Court, purse: Purse, expect: Expect) -> None:
     """The whole round is then replayed; an honest worker that shows nothing is accepted all the same."""
-    verdict = court.replay(court.lie(cheat), shown=False)
+    lie = court.lie(cheat)
+    verdict = court.replay(lie, shown=False)
     assert not verdict.accepted and verdict.steps == STEPS, verdict.reason
     assert court.replay(court.lie(honest), shown=False).accepted
-    paid_wei, slashed_wei = purse.after_replays(accepted=verdict.accepted)
+    paid_wei, slashed_wei = purse.after_replays(verdict, court.replay(lie, shown=False))
     expect(Finding("caught", verdict.reason, paid_wei, slashed_wei))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from court import Court
+from purse import Purse
 from workshop import Lie, Workshop
 
 
@@ -24,3 +27,14 @@ def honest_by_hand(shop: Workshop) -> Lie:
 def test_honest_work_is_accepted(court: Court, work: object, shown: bool) -> None:
     verdict = court.replay(court.lie(work), shown=shown)  # type: ignore[arg-type]
     assert verdict.accepted, verdict.reason
+
+
+def test_what_replays_accept_is_paid_and_what_two_reject_is_not(court: Court, purse: Purse) -> None:
+    """So that an attack that passed would show in its money."""
+    accepted = court.replay(court.lie(honest))
+    rejected = replace(accepted, accepted=False)
+    for replays in ((accepted, accepted), (rejected, accepted)):
+        paid_wei, slashed_wei = purse.after_replays(*replays)
+        assert paid_wei > 0 and slashed_wei == 0
+    paid_wei, slashed_wei = purse.after_replays(rejected, rejected)
+    assert paid_wei == 0 and slashed_wei > 0

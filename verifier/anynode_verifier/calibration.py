@@ -156,7 +156,7 @@ def calibrate(
 
 def freeze(path: Path, thresholds: Thresholds, account: LocalAccount, domain: SigningDomain) -> None:
     """Sign and write all entries, aside and renamed. Raises ``StorageError`` when they cannot be written."""
-    signature = sign(account, domain, _statement(thresholds))
+    signature = sign(account, domain, thresholds_statement(thresholds))
     entries = [asdict(entry) for entry in thresholds.entries]
     body = {"entries": entries, "verifier": account.address, "signature": signature}
     write_aside(path, canonical_json(body))
@@ -179,13 +179,14 @@ def frozen(path: Path, verifiers: Sequence[str], domain: SigningDomain) -> Thres
     except (ValidationError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged; remove it and run `anynode verifier calibrate` again") from error
     thresholds = Thresholds(found.entries)
-    signer = recover(domain, _statement(thresholds), found.signature)
+    signer = recover(domain, thresholds_statement(thresholds), found.signature)
     if signer != found.verifier or signer.lower() not in {address.lower() for address in verifiers}:
         raise RefusedError(f"{path} is not signed by a verifier of this network; calibrate again with its wallet")
     return thresholds
 
 
-def _statement(thresholds: Thresholds) -> Statement:
+def thresholds_statement(thresholds: Thresholds) -> Statement:
+    """The EIP-712 struct that a verifier signs to freeze thresholds for its network."""
     return Statement("Thresholds", (("entries", "bytes32"),), {"entries": bytes.fromhex(thresholds.digest)})
 
 

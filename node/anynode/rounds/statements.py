@@ -16,7 +16,7 @@ from anynode.rounds.messages import ChunkDone, Commitment, DeliveryReceipt, Join
 from anynode.rounds.votes import Vote
 from anynode.rounds.words import receipted
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.signing import Statement
+from anynode_contracts.signing import Kind, Statement
 
 Signed = Appeal | Join | Commitment | Receipt | DeliveryReceipt | ChunkDone | StateReport | Vote | Standing
 
@@ -133,7 +133,7 @@ def digest(values: Sequence[object]) -> bytes:
     return blake3(canonical_json(values)).digest()
 
 
-def struct(name: str, job: str, *fields: tuple[str, str, Any]) -> Statement:
+def struct(name: Kind, job: str, *fields: tuple[str, str, Any]) -> Statement:
     """The struct ``name`` with the job and then these fields, each a name, a Solidity type and a value."""
     all_fields = (("job", "bytes32", bytes.fromhex(job)), *fields)
     return Statement(

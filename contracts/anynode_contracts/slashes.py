@@ -50,9 +50,9 @@ class SlashesClient(ContractClient):
         return int(self._read("slashCount"))
 
     def free_wei(self, index: int, *, block: int | None = None) -> int:
-        """What of a node's stake no proposed slash has frozen."""
+        """What of a node's stake no proposed slash has frozen; 0 also where a proof has taken what was frozen."""
         active_wei, unbonding_wei, frozen_wei, _ = self._read("stakeOf", index, block=block)
-        return int(active_wei) + int(unbonding_wei) - int(frozen_wei)
+        return max(0, int(active_wei) + int(unbonding_wei) - int(frozen_wei))
 
     def slash(self, id_: int, *, block: int | None = None) -> Slash:
         index, status, executable_at_s, _, amount_wei, _, _ = self._read("slashOf", id_, block=block)
@@ -76,7 +76,7 @@ class SlashesClient(ContractClient):
         ]
 
     def build_propose(self, index: int, *, amount_wei: int, job: str, evidence: str) -> Call:
-        """To be sent by the slasher."""
+        """To be sent by the slasher. Less is proposed where less is free."""
         finder = Web3.to_checksum_address(NOBODY)
         return self._build("proposeSlash", index, amount_wei, job_hash(job), finder, bytes.fromhex(evidence))
 

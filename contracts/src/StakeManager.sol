@@ -150,10 +150,12 @@ contract StakeManager is IStakeManager, AccessManaged, ReentrancyGuard {
         if (finder == msg.sender) revert FinderIsCaller();
         ESCROW.jobOf(job); // reverts for a job that nobody can be compensated for
         Stake storage held = _stakes[index];
-        uint256 freeWei = uint256(held.activeWei) + held.unbondingWei;
-        uint256 wantedWei = uint256(held.frozenWei) + amountWei;
-        if (wantedWei > freeWei) revert OverStake(wantedWei, freeWei);
-        held.frozenWei = uint128(wantedWei);
+        // A proof may have taken what is still frozen.
+        uint256 freeWei = Math.saturatingSub(uint256(held.activeWei) + held.unbondingWei, held.frozenWei);
+        if (freeWei == 0) revert OverStake(amountWei, 0);
+        // Not refused: a withdrawal in front of it would save all the rest.
+        amountWei = uint128(Math.min(amountWei, freeWei));
+        held.frozenWei += amountWei;
         id = ++slashCount;
         uint64 executableAt = uint64(block.timestamp) + APPEAL_WINDOW;
         _slashes[id] = Slash(index, Status.Proposed, executableAt, 0, amountWei, job, finder);

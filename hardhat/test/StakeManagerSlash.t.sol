@@ -60,17 +60,38 @@ contract StakeManagerSlashTest is StakedMiner {
     function test_propose_refuses_bad_values() public {
         vm.expectRevert(IStakeManager.ZeroAmount.selector);
         propose(index, 0);
-        vm.expectRevert(abi.encodeWithSelector(IStakeManager.OverStake.selector, 501 ether, 500 ether));
-        propose(index, 501 ether);
-        propose(index, 300 ether);
-        vm.expectRevert(abi.encodeWithSelector(IStakeManager.OverStake.selector, 501 ether, 500 ether));
-        propose(index, 201 ether);
         vm.expectRevert(IStakeManager.FinderIsCaller.selector);
         vm.prank(slasher);
         stakes.proposeSlash(index, 1, JOB, slasher, EVIDENCE);
         vm.expectRevert(abi.encodeWithSelector(IJobEscrow.UnknownJob.selector, EVIDENCE));
         vm.prank(slasher);
         stakes.proposeSlash(index, 1, EVIDENCE, finder, EVIDENCE);
+    }
+
+    /// @notice A stake that has become smaller in the meantime, or that others have frozen, is taken as far as it goes.
+    function testFuzz_propose_freezes_what_is_there(uint128 amountWei, uint128 goneWei, uint128 frozenWei) public {
+        amountWei = uint128(bound(amountWei, 1, 600 ether));
+        goneWei = uint128(bound(goneWei, 1, 400 ether));
+        frozenWei = uint128(bound(frozenWei, 1, 99 ether));
+        unstake(goneWei);
+        propose(index, frozenWei);
+        pass(14 days);
+        stakes.withdraw(index); // in front of the slasher
+        uint128 freeWei = 500 ether - goneWei - frozenWei;
+        uint128 expectedWei = amountWei < freeWei ? amountWei : freeWei;
+        vm.expectEmit();
+        emit IStakeManager.SlashProposed(
+            2, index, JOB, expectedWei, finder, EVIDENCE, uint64(block.timestamp) + 72 hours
+        );
+        assertEq(propose(index, amountWei), 2, "id");
+        assertEq(stakes.slashOf(2).amountWei, expectedWei, "amount");
+        assertStake(500 ether - goneWei, 0, frozenWei + expectedWei);
+    }
+
+    function test_where_nothing_is_free_nothing_is_proposed() public {
+        propose(index, 500 ether);
+        vm.expectRevert(abi.encodeWithSelector(IStakeManager.OverStake.selector, 1, 0));
+        propose(index, 1);
     }
 
     /// @notice Who sees a slash coming cannot run away with the stake; what is not frozen can be withdrawn.

@@ -329,6 +329,8 @@ contract VerifierSetTest is Stakes {
     function test_a_proof_comes_before_a_proposed_slash() public {
         uint256 id = propose(liarIndex, BOND / 2);
         prove(proofOf("liar"));
+        vm.expectRevert(abi.encodeWithSelector(IStakeManager.OverStake.selector, BOND, 0));
+        propose(liarIndex, BOND);
         vm.warp(block.timestamp + 72 hours);
         stakes.execute(id);
         assertEq(token.balanceOf(burned), BOND, "once");

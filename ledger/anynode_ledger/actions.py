@@ -96,12 +96,10 @@ def is_done(w3: Web3, intent: Intent, *, block: int) -> bool:
 
 
 def _is_proposed(w3: Web3, intent: Intent, block: int) -> bool:
-    """Whether somebody has proposed it, or something else has frozen or taken the stake meanwhile."""
+    """Whether somebody has proposed it, or nothing of the stake is left to freeze: less than was meant still counts."""
     client, index = SlashesClient(w3, intent.contract), _number(intent, "index")
     proposed = client.proposed(index, from_block=_number(intent, "from_block"))
-    return _text(intent, "evidence") in proposed.values() or (
-        client.free_wei(index, block=block) < _number(intent, "amount_wei")
-    )
+    return _text(intent, "evidence") in proposed.values() or client.free_wei(index, block=block) == 0
 
 
 def _two_votes(intent: Intent) -> TwoVotes:

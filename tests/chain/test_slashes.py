@@ -8,6 +8,7 @@ import pytest
 from blake3 import blake3
 from deployed import BURN_ADDRESS, TOKEN_WEI
 from ledger_setting import LedgerSetting
+from two_votes import as_argument, domain_of, two_votes
 
 from anynode_contracts.deploy import BOND_WEI
 from anynode_contracts.slashes import SlashesClient, SlashStatus
@@ -77,6 +78,28 @@ def test_uncontested_it_costs_the_bond_once(setting: LedgerSetting, withheld: Wi
     assert deployed.verifier_set.standing_of(withheld.sealer) is VerifierStanding.LEFT
     assert deployed.stakes.credited_wei(deployed.owner.address) == PAID_WEI, "the job has ended: its owner's"
     assert deployed.token.balance_wei(BURN_ADDRESS) == BOND_WEI - PAID_WEI, "more than it had paid"
+
+
+def test_what_is_left_of_the_bond_is_taken(setting: LedgerSetting, withheld: Withheld) -> None:
+    """Half of it is frozen by another slash before the slasher's transaction arrives."""
+    deployed = setting.deployed
+    slashing(setting).advance([withheld])
+    other = slashes(setting).build_propose(1, amount_wei=BOND_WEI // 2, job=withheld.job, evidence=OTHER_EVIDENCE)
+    deployed.send(deployed.slasher, other)
+    deliver(setting)
+    assert [slashes(setting).slash(id_).amount_wei for id_ in (1, 2)] == [BOND_WEI // 2, BOND_WEI // 2]
+    assert slashes(setting).free_wei(1) == 0
+
+
+def test_nothing_is_proposed_after_a_proof_has_taken_everything(setting: LedgerSetting, withheld: Withheld) -> None:
+    deployed = setting.deployed
+    slashing(setting).advance([withheld])
+    deliver(setting)
+    proof = as_argument(two_votes(deployed.verifier, domain_of(deployed), withheld.job))
+    deployed.send(deployed.owner, deployed.verifier_set.build_prove(proof))
+    again = Withheld(withheld.job, 4, withheld.sealer, withheld.secret_hash, OTHER_EVIDENCE)
+    slashing(setting).advance([again])
+    assert len(accused(setting.book)) == 1
 
 
 def test_who_has_its_secret_contests_with_it(setting: LedgerSetting, withheld: Withheld) -> None:

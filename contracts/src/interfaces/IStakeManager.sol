@@ -120,7 +120,7 @@ interface IStakeManager {
     /// @notice An amount of zero.
     error ZeroAmount();
 
-    /// @notice The stake does not hold that much.
+    /// @notice The stake does not hold that much, or nothing that a slash could still take.
     error OverStake(uint256 wantedWei, uint256 heldWei);
 
     /// @notice A verifier keeps its bond at stake for as long as it belongs to the set.
@@ -181,10 +181,10 @@ interface IStakeManager {
                                   SLASH
     //////////////////////////////////////////////////////////////*/
 
-    /// @notice Proposes to take `amountWei` from a stake, which holds at least so much that is not frozen. Only the
-    /// slasher.
+    /// @notice Proposes to take `amountWei` from a stake, or what it holds that is not frozen, if that is less but not
+    /// nothing. Only the slasher.
     /// @param index Whose stake.
-    /// @param amountWei What is to be taken.
+    /// @param amountWei What is to be taken at most; `SlashProposed` and `slashOf` say what is.
     /// @param job The harmed job, which the escrow knows. It gets no more than it has paid for work.
     /// @param finder Who gets the finder's fee: not the caller; zero for nobody.
     /// @param evidenceHash Hash of the evidence, which is published elsewhere.

@@ -31,6 +31,14 @@ def note_deadline(journal: Journal, job_id: str, deadline_s: int) -> None:
         journal.connection.execute(insert(table).values(job_id=job_id, deadline_s=deadline_s))
 
 
+def deadline_s(journal: Journal, job_id: str) -> int | None:
+    """When the job ends or has ended on the chain; None for a job that is not there."""
+    table = schema.deadlines
+    query = select(func.min(table.c.deadline_s)).where(table.c.job_id == job_id)
+    earliest: int | None = journal.connection.execute(query).scalar()
+    return earliest
+
+
 def pass_time(journal: Journal, former_s: int, now_s: int) -> None:
     """Let lapse what time has ended since the final block before, at ``former_s``, until this one, at ``now_s``."""
     for deadline_s, job_id in _ended(journal, former_s, now_s, REFUND_DELAY_S - SPARE_S):

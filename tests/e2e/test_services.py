@@ -290,7 +290,7 @@ async def test_who_hands_a_worker_a_record_with_a_wrong_signature_is_struck(swar
                 last = item.record
                 roster.note(last)
             assert last is not None
-            finish = Record(swarm.job_id, last.height + 1, last.hash, Finish("finish", 1, "0" * 64))
+            finish = Record(swarm.job_id, last.height + 1, last.hash, Finish("finish", 1, "0" * 64, ended=False))
             forged = SignedRecord(finish, 0, ("0x" + "11" * 64 + "1b",))
             try:
                 await peer.call(victim, PUSH, swarm.job_id.encode() + wire.encode_push((forged,), roster))

@@ -13,7 +13,7 @@ from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
 from anynode.rounds.claims import blamed, passed_over
 from anynode.rounds.corrections import run_to, slots_by_round
-from anynode.rounds.course import Assign, Begin, ChunkResult, Close, Open, Reason, Result, Seal
+from anynode.rounds.course import Assign, Begin, ChunkResult, Close, Finish, Open, Reason, Result, Seal
 from anynode.rounds.effects import AverageAgain, Recompute, Replay
 from anynode.rounds.enquiries import task_key, task_seed
 from anynode.rounds.events import Plan
@@ -39,7 +39,9 @@ log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Checks one job's records. ``sources`` names the libp2p peers of the other verifiers."""
+    """Checks one job's records. ``sources`` names the libp2p peers of the other verifiers; ``has_ended`` says whether
+    the job is over on the chain.
+    """
 
     def __init__(
         self,
@@ -58,12 +60,13 @@ class Follower:
         ask_sealer: AskSealer,
         claims_of: Callable[[int], Mapping[int, tuple[Claimed, ...]]],
         sources: Callable[[], list[str]],
+        has_ended: Callable[[], bool],
     ) -> None:
         self._job, self._reader = job, Reader(job, domain)
         self._start_root, self._home, self._store, self._peer = start_root, home, store, peer
         self._trainers, self._replayer, self._averager = trainers, replayer, averager
         self._chunk_auditor, self._blocks, self._sources = chunk_auditor, blocks, sources
-        self._ask_sealer, self._claims_of = ask_sealer, claims_of
+        self._ask_sealer, self._claims_of, self._has_ended = ask_sealer, claims_of, has_ended
         self._checked: dict[str, Reader] = {}
         self._applying = asyncio.Lock()
         self._replayed: dict[tuple[int, int], str] = {}
@@ -185,6 +188,8 @@ class Follower:
                 await self._blocks.opened(opened)
             case Seal() as seal:
                 await self._blocks.sealed(seal)
+            case Finish(ended=True):
+                _require(await asyncio.to_thread(self._has_ended), "the job is not over on the chain")
             case Verdict() as verdict:
                 round_ = self._reader.lineage.rounds[verdict.round]
                 await self._blocks.drawn(round_.seal, verdict)

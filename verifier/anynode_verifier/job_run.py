@@ -36,7 +36,7 @@ from anynode.rounds.effects import (
     Replay,
     SendRecords,
 )
-from anynode.rounds.events import Applied, AuditRates, Beacon, Gone, ResultFetched
+from anynode.rounds.events import Applied, AuditRates, Beacon, Ended, Gone, ResultFetched
 from anynode.rounds.messages import Claim
 from anynode.rounds.records import Record, SignedRecord
 from anynode.rounds.retention import COORDINATOR
@@ -77,6 +77,9 @@ from anynode_verifier.word_book import WordBook
 log = logging.getLogger(__name__)
 
 HAND_ON_TIMEOUT_S = 5.0
+END_PAUSE_S = 5.0
+END_KNOWN_S = 60
+"""The other verifiers have booked by then that the job is over on the chain, or they would not sign that it is."""
 
 
 class JobRun:
@@ -145,6 +148,7 @@ class JobRun:
             ask_sealer=self._ask_sealer,
             claims_of=lambda round_: audit.claims if (audit := self.driver.state.audits.get(round_)) else {},
             sources=lambda: list(verifier_peers.values()),
+            has_ended=stakes.ended,
         )
         self.agreement = Agreement(
             voting.Rules(job.job_id, account.address, verifiers, 2 / 3 * rules.alive_s, 2 * rules.alive_s),
@@ -193,7 +197,8 @@ class JobRun:
             root = self.driver.state.state_root or self.rules.state_root
             # In the background: members that wait for a restarted coordinator do not wait for a figure.
             self._in_background(self.progress.measure(self.driver.state.round, root))
-        works = [self.agreement.run(), self._watch(), self._duty.take_turns(self.agreement), self.appeals.pursue()]
+        turns = self._duty.take_turns(self.agreement)
+        works = [self.agreement.run(), self._watch(), self._watch_end(), turns, self.appeals.pursue()]
         if not self.agreement.state.alone:
             await asyncio.to_thread(self._follow_from_disk)
             works.append(watch_verdicts(self.agreement, self._blocks, lambda: self.driver.state))
@@ -226,6 +231,14 @@ class JobRun:
             for name, node in list(self.driver.state.nodes.items()):
                 if node.peer in gone and self.agreement.on_duty:
                     await self.driver.feed(Gone(name))
+
+    async def _watch_end(self) -> None:
+        """A job that is over on the chain gets no more rounds: nobody could be paid for them."""
+        while True:
+            going_on = self.agreement.on_duty and self.driver.state.phase is not coordinator.Phase.FINISHED
+            if going_on and await asyncio.to_thread(self.stakes.ended, END_KNOWN_S):
+                await self.driver.feed(Ended())
+            await asyncio.sleep(END_PAUSE_S)
 
     # ------------------------------------------------------------ what the core asks of us
 

@@ -152,7 +152,7 @@ class Reader:
                 auto_done = training.inner_steps == "auto" and self.steps >= training.total_steps
                 all_done = body.rounds >= training.rounds or auto_done
                 spent = self.job.samples_max - self.samples < training.inner_steps_most * training.batch_size
-                done = self.opened is None and self.history.number == body.rounds and (all_done or spent)
+                done = self.opened is None and self.history.number == body.rounds and (all_done or spent or body.ended)
                 _require(done and body.state_root == self.root, record, "ends the job elsewhere than its rounds do")
                 self.finished = True
         self.history.take(record)

@@ -219,7 +219,7 @@ class Verifier:
                 publishes=bool(self._verifier_peers()),
             ),
             audit_floor=self.settings.audit_floor,
-            stakes=Stakes(self._book, job.job_id),
+            stakes=Stakes(self._book, job.job_id, self.network.chain_id),
             verifier_peers=self._verifier_peers(),
             on_record=lambda run, record: self._bookkeeping.note(run.job.job_id, record),
             is_registered=self._bookkeeping.can_pay,

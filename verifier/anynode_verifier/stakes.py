@@ -1,4 +1,4 @@
-"""What the ledger says of a job's nodes: what they have to lose, and who owns them."""
+"""What the ledger says of a job and its nodes: what they have to lose, who owns them, whether the job is over."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anynode_ledger.book import Book
+from anynode_ledger.chain_log import posted_at_s
+from anynode_ledger.lapsing import deadline_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +16,7 @@ class Stakes:
 
     book: Book
     job_id: str
+    chain_id: int
 
     def held_back_wei(self) -> Mapping[str, int]:
         """What is held back of each node in this job."""
@@ -26,3 +29,9 @@ class Stakes:
     def owners(self) -> Mapping[str, str]:
         """Whom the pay of each registered node goes to."""
         return {node.node: node.payout for node in self.book.nodes()}
+
+    def ended(self, after_s: int = 0) -> bool:
+        """Whether the job has been over on the chain for so long, as its final blocks show."""
+        with self.book.read() as journal:
+            end_s = deadline_s(journal, self.job_id)
+            return end_s is not None and posted_at_s(journal, self.chain_id) >= end_s + after_s

@@ -129,7 +129,8 @@ class State:
     the work of the last round was done. ``idle_s`` is the moving average of what a round takes beside it, ``round_s``
     that from opening to close, and ``replay_steps_per_s`` that of how fast work can be replayed (0: not measured).
     ``restored_at`` is when it read them back, None for one that did not.
-    ``appeals`` wait to be heard; ``ruling`` is what the first of them has come to.
+    ``appeals`` wait to be heard; ``ruling`` is what the first of them has come to. ``ended``: the job is over on the
+    chain.
     """
 
     rules: Rules
@@ -173,6 +174,7 @@ class State:
     asked: Table[str, float] = field(default_factory=Table)
     excise: Excise | None = None
     corrected: Corrected | None = None
+    ended: bool = False
     rejections: Rejections = field(default_factory=Table)
     appeals: Mapping[tuple[int, str], Appeal] = field(default_factory=dict)
     ruling: Ruling | None = None

@@ -81,12 +81,12 @@ def overhear(state: State, claim: Claim, now: float) -> State:
 
 
 def carry_over(state: State, before: State) -> State:
-    """``state``, restored from records, with the claims to its rounds that were known ``before``."""
+    """``state``, restored from records, with what was known ``before``: claims to its rounds, and the job's end."""
     audits = {
         round_: replace(audit, claims=before.audits[round_].claims) if round_ in before.audits else audit
         for round_, audit in state.audits.items()
     }
-    return replace(state, audits=audits)
+    return replace(state, audits=audits, ended=before.ended)
 
 
 def recall(state: State, commitments: Iterable[Commitment], now: float) -> State:

@@ -243,9 +243,10 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The job has had all its rounds."""
+    """The job has had all its rounds, or has ``ended`` before: by its deadline on the chain, or cancelled there."""
 
     __pydantic_config__ = _STRICT
     kind: Literal["finish"]
     rounds: Round
     state_root: Hash
+    ended: bool

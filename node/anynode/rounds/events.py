@@ -248,6 +248,11 @@ class Heard:
     ruling: Ruling
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is over on the chain, by its deadline or cancelled: no round is opened any more."""
+
+
 # ---------------------------------------------------------------- what each core takes in, with what peers say
 
 CoordinatorMessage = (
@@ -274,6 +279,7 @@ CoordinatorMessage = (
     | Corrected
     | Appealed
     | Heard
+    | Ended
     | Failed
 )
 MemberMessage = (

@@ -26,8 +26,9 @@ def advance_waiting(state: State, now: float) -> Step:
         return advance_correction(state, state.excise, now)
     steps_left = (rules.samples_max - state.samples) // rules.batch_size
     over = state.round >= rules.rounds or state.steps >= rules.total_steps
-    if over or steps_left < rules.inner_steps_min * rules.parts:
-        return append(state, Finish("finish", state.round, state.state_root), now)
+    over = over or steps_left < rules.inner_steps_min * rules.parts
+    if over or state.ended:
+        return append(state, Finish("finish", state.round, state.state_root, ended=not over), now)
     key = f"beacon {state.round}"
     has_beacon = state.beacon is not None and state.beacon.round == state.round
     fewest = rules.members_min if state.round == 0 else 1

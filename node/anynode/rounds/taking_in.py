@@ -20,6 +20,7 @@ from anynode.rounds.events import (
     CoordinatorMessage,
     Corrected,
     Drawn,
+    Ended,
     Excise,
     Failed,
     Gone,
@@ -56,6 +57,8 @@ def take_in(state: State, message: CoordinatorMessage, now: float) -> Step:
             return _sync(state, message, now)
         case Leave():
             return with_node(state, message.node, joined=False), []
+        case Ended():
+            return replace(state, ended=True), []
         case Gone():
             return with_node(state, message.node, gone_at=now), []
         case Commitment():

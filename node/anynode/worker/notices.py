@@ -42,6 +42,7 @@ def notices_of(body: Body, node: str) -> list[Notice]:
                 if item.node == node
             ]
         case Finish():
-            return [Notice("finish", f"the job has finished after {body.rounds} rounds")]
+            why = ": its deadline on the chain has passed, or its owner has cancelled it" if body.ended else ""
+            return [Notice("finish", f"the job has finished after {body.rounds} rounds{why}")]
         case _:
             return []

@@ -75,8 +75,8 @@ def test_the_migration_speaks_postgresql(capsys: pytest.CaptureFixture[str]) -> 
     """Rendered offline: every statement of the migration in PostgreSQL's words, triggers included."""
     context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True})
     with Operations.context(context):
-        version = ScriptDirectory(str(migrate.SCRIPTS)).get_revision("0001")
-        version.module.upgrade()
+        for version in reversed(list(ScriptDirectory(str(migrate.SCRIPTS)).walk_revisions())):
+            version.module.upgrade()
     rendered = capsys.readouterr().out
     assert "amount_wei NUMERIC(78, 0) NOT NULL" in rendered
     assert "BIGSERIAL" in rendered

@@ -95,7 +95,7 @@ BODIES: tuple[Body, ...] = (
         (),
         (Claimed(0, 1, 1, 0, (0, 3), (NEXT, START), (3,), SIGNATURE),),
     ),
-    Finish("finish", 1, NEXT),
+    Finish("finish", 1, NEXT, ended=False),
 )
 
 

@@ -8,14 +8,14 @@ import pytest
 from round_actors import PEER_ID, START
 from round_centre import ALICE, BOB, CAROL, RATE_PPM, RULES, Centre, root_of
 
-from anynode.rounds.coordinator import Phase, audit_secret
-from anynode.rounds.course import Assign, Open, Result, Seal
+from anynode.rounds.coordinator import Phase, State, audit_secret, carry_over
+from anynode.rounds.course import Assign, Finish, Open, Result, Seal
 from anynode.rounds.effects import (
     Answer,
     GetBeacon,
     SendRecords,
 )
-from anynode.rounds.events import AuditRates, Beacon, Failed, Gone, Tick
+from anynode.rounds.events import AuditRates, Beacon, Ended, Failed, Gone, Tick
 from anynode.rounds.messages import Join, Leave, Receipt, Sync
 from anynode_contracts.canonical import hash_hex
 
@@ -238,3 +238,18 @@ def test_the_audit_block_is_still_to_come_when_the_round_is_sealed(centre: Centr
     centre.feed(Beacon(0, "0x" + "9" * 64, at_opening + 50))
     assert centre.newest(Seal).audit_height == at_opening + 50
     assert centre.newest(Seal).secret_hash == hash_hex(bytes.fromhex(audit_secret(RULES, 0)))
+
+
+def test_a_job_that_is_over_on_the_chain_finishes_with_the_round_under_way(centre: Centre) -> None:
+    centre.feed_until_still(Ended())
+    assert centre.count(Finish) == 0 and centre.state.phase is Phase.WORKING
+    centre.whole_round(ALICE, BOB)
+    assert centre.newest(Finish) == Finish("finish", 1, centre.state.state_root, ended=True)
+    assert (centre.count(Open), centre.state.phase) == (1, Phase.FINISHED)
+    assert carry_over(State(RULES), centre.state).ended, "whatever another verifier's records make it forget"
+
+
+def test_a_job_that_is_over_before_anybody_came_finishes() -> None:
+    alone = Centre(RULES)
+    alone.feed_until_still(Ended(), Tick())
+    assert alone.newest(Finish).rounds == 0

@@ -20,6 +20,7 @@ from tampering import (
     edit_result,
     edit_seal,
     edit_verdict,
+    end_early,
     first_chunk,
     first_commitment,
     first_member,
@@ -259,6 +260,8 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
     ),
     "an end at another state": (edit_finish(state_root="e" * 64), "ends the job elsewhere"),
     "an end after other rounds": (edit_finish(rounds=4), "ends the job elsewhere"),
+    "an end on the chain in the middle of a round": (end_early(Close, ended=True), "ends the job elsewhere"),
+    "an end before the last round": (end_early(Open, ended=False), "ends the job elsewhere"),
     "a reducer blamed that is another's": (
         edit_verdict(lambda v: replace(v, reductions=(ReductionJudged(0, 9, STRANGER, "rejected", ""),))),
         "blames another",

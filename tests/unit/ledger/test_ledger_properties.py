@@ -49,6 +49,7 @@ class LedgerLife(RuleBasedStateMachine):
         self.highest: dict[int, int] = {}
         self.drawn = 0
         self.lapsed: set[str] = set()
+        self.slashed: dict[str, int] = {}
         for index in NODES:
             self.book.register_node(index, f"0x{index:040d}", f"0x{100 + index:040d}")
         for job_id, cap in zip(JOBS, caps, strict=True):
@@ -92,6 +93,7 @@ class LedgerLife(RuleBasedStateMachine):
         self.round += 1
         unspent = self.book.job(job_id).unspent_wei
         taken = self.book.slash(node, job_id, "caught", f"slash/{self.round}")
+        self.slashed[job_id] = self.slashed.get(job_id, 0) + taken
         assert self.book.job(job_id).unspent_wei == unspent + taken
 
     @rule(job_id=jobs)
@@ -170,6 +172,7 @@ class LedgerLife(RuleBasedStateMachine):
             job = self.book.job(job_id)
             assert job.funded_wei + job.missing_wei == job.unspent_wei + job.credited_wei + job.refundable_wei
             assert job.funded_wei == 10**24
+            assert job.drawn_wei - job.credited_wei <= self.slashed.get(job_id, 0), "what docs/pay.md says is the most"
 
     @invariant()
     def the_public_file_rebuilds(self) -> None:

@@ -36,7 +36,8 @@ def audit(output: Output, *, folder: Path, network: str | None, round_: int | No
     """Check a job that `anynode result` has fetched, from its public records alone.
 
     Every signature, deal and state root is checked, one round is trained and averaged again bit for bit, and every
-    reward root is rebuilt. It ends with exit code 4 and the first difference if there is one.
+    reward root is rebuilt and, where the network's RPC answers, compared with the chain's. It ends with exit code 4 and
+    the first difference if there is one.
 
     \b
     Example:

@@ -1,5 +1,7 @@
 """An audit from public records alone: follow the chain, replay a round, rebuild every reward root.
 
+Where the network's RPC answers, blocks and roots are compared with the chain too; otherwise it says that they are not.
+
 Nothing of the verifier is trusted but what its signatures commit it to: the parameters of every round are computed
 again from the job's own files, the work of one round is trained again and averaged again, and what it earned is
 computed again and looked up in the ledger.
@@ -26,12 +28,12 @@ from anynode_contracts.canonical import parse_json
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.networks import Network, check_chain, connect
 from anynode_contracts.signing import SigningDomain
-from anynode_ledger.batch import Batch
-from anynode_ledger.public import PublicLedger
+from anynode_ledger.public import PublicBatch, PublicLedger
 from anynode_ledger.rebuild import rebuild
 from anynode_verifier.auditors import Auditors
 from anynode_verifier.block_checks import BlocksSeen, look_up
 from anynode_verifier.blocks import Blocks
+from anynode_verifier.chain_roots import compare_roots, roots_on_chain
 from anynode_verifier.credit_checks import check_credits
 from anynode_verifier.credits import judged_rounds, ruled_rounds
 from anynode_verifier.lineage import follow
@@ -45,8 +47,8 @@ Choose = Callable[[list[int]], int]
 @dataclass(frozen=True, slots=True)
 class AuditReport:
     """What was checked. Of ``replayed_round`` the ``replayed_slots`` were trained again, each in its own hardware class
-    as far as this machine makes it; ``roots`` are the rebuilt reward roots, ``blocks_doubted`` the rounds whose blocks
-    are not the chain's, with why.
+    as far as this machine makes it; ``roots`` are the rebuilt reward roots, of which ``roots_confirmed`` are the
+    chain's (None: not compared), ``blocks_doubted`` the rounds whose blocks are not the chain's, with why.
     """
 
     job_id: str
@@ -60,6 +62,7 @@ class AuditReport:
     secrets_withheld: tuple[int, ...]
     blocks_doubted: tuple[tuple[int, str], ...]
     roots: tuple[str, ...]
+    roots_confirmed: int | None
 
 
 async def audit(folder: PublicFolder, network: Network, choose: Choose, say: Say) -> AuditReport:
@@ -94,6 +97,7 @@ async def audit(folder: PublicFolder, network: Network, choose: Choose, say: Say
         finally:
             await classes.close()
     batches = await asyncio.to_thread(_audit_ledger, folder, job, network, say)
+    confirmed = await asyncio.to_thread(_look_up_roots, batches, network, say)
     return AuditReport(
         job_id=job.job_id,
         records=len(signed),
@@ -106,6 +110,7 @@ async def audit(folder: PublicFolder, network: Network, choose: Choose, say: Say
         blocks_doubted=tuple(blocks.doubts.items()),
         secrets_withheld=withheld(lineage),
         roots=tuple(batch.root for batch in batches),
+        roots_confirmed=confirmed,
     )
 
 
@@ -140,7 +145,7 @@ def _keeper(folder: PublicFolder, limits: Limits) -> TrainerKeeper:
     return TrainerKeeper(folder.store.folder, folder.files, TrainerSettings(limits=limits))
 
 
-def _audit_ledger(folder: PublicFolder, job: Job, network: Network, say: Say) -> list[Batch]:
+def _audit_ledger(folder: PublicFolder, job: Job, network: Network, say: Say) -> list[PublicBatch]:
     """Rebuild every root, and see that this job's credits are what its records earn."""
     try:
         with folder.ledger_path.open("rb") as file:
@@ -157,7 +162,25 @@ def _audit_ledger(folder: PublicFolder, job: Job, network: Network, say: Say) ->
             raise RefusedError(f"batch {batch.number} is for another network's contract")
     judged = judged_rounds(item.record for item in folder.records())
     ruled = ruled_rounds(item.record for item in folder.records())
-    waiting = check_credits(judged, job, PublicLedger.model_validate(raw), network.verifiers, ruled)
+    ledger = PublicLedger.model_validate(raw)
+    waiting = check_credits(judged, job, ledger, network.verifiers, ruled)
     later = f"; {waiting} more rounds are judged and not booked yet" if waiting else ""
     say(f"{len(judged) - waiting} rounds' credits and {len(batches)} reward roots rebuilt: all fit{later}")
-    return batches
+    return ledger.batches
+
+
+def _look_up_roots(batches: list[PublicBatch], network: Network, say: Say) -> int | None:
+    """The rebuilt roots against those of the chain, where it is at hand."""
+    w3 = connect(network.rpc_url)
+    try:
+        check_chain(w3, network)
+        events = roots_on_chain(w3, network)
+    except UserError as error:
+        say(f"Reward roots are not compared with the chain: {error}")
+        return None
+    seen = compare_roots(batches, events)
+    say(
+        f"{seen.confirmed} reward roots are those of the chain; {seen.not_posted} more are not on it, and it has"
+        f" {seen.later} newer ones"
+    )
+    return seen.confirmed

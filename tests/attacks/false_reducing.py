@@ -7,6 +7,7 @@ from world_cast import Role
 
 from anynode.rounds.course import Open
 from anynode.rounds.judgements import Verdict
+from anynode.rounds.reductions import rejected_reducers
 from anynode_verifier.lineage import follow
 
 
@@ -28,14 +29,17 @@ class FalselyReduced(SignedWorld):
             item.node == node for verdict in self.verdicts if verdict.round == round_ for item in verdict.reductions
         )
 
-    def run_to_its_end(self) -> None:
+    def run_to_its_end(self, outcome: str = "rejected") -> None:
         """The job ends, its records hold, and only the traitor is blamed, which has no place from then on."""
         self.run(1_500.0)
         assert self.finished()
         follow(self.records, self.job, DOMAIN)
         blamed = [item for verdict in self.verdicts for item in verdict.reductions]
-        assert blamed and {(item.node, item.outcome) for item in blamed} == {(self.traitor, "rejected")}
+        assert {item.node for item in blamed} == {self.traitor}
+        assert {item.outcome for item in blamed} - {"void"} == {outcome}
         bodies = [record.body for record in self.records]
-        found_at = next(place for place, body in enumerate(bodies) if isinstance(body, Verdict) and body.reductions)
+        found_at = next(
+            place for place, body in enumerate(bodies) if isinstance(body, Verdict) and rejected_reducers(body)
+        )
         later = [body for body in bodies[found_at:] if isinstance(body, Open)]
         assert later and all(self.traitor not in {member.node for member in body.members} for body in later)

@@ -17,7 +17,7 @@ from anynode.rounds.judgements import Verdict
 from anynode.rounds.quotas import TRIED_AGAIN_ROUNDS, quota_max
 from anynode.rounds.reductions import rejected_reducers, unreadable_nodes
 
-FALSE_REDUCERS = ("omits", "adds wrongly", "garbage", "doubles")
+FALSE_REDUCERS = ("omits", "adds wrongly", "garbage", "poisons", "doubles")
 SCHEDULES, SCHEDULES_DEEP = 250, 20_000
 LIMIT_S = 3_000.0
 ROUNDS = 3

@@ -362,12 +362,20 @@ class World:
     def _average_again(self, effect: effects.AverageAgain) -> events.AveragedAgain:
         roots = {item.slot: item.update_root for item in effect.seal.commitments}
         members, found = effect.open.members, []
-        for entry in effect.result.chunks:
+        for entry in (entry for entry in effect.result.chunks if entry.chunk in effect.chunks):
             right = average(entry.chunk, [roots[slot] for slot in entry.senders])
-            if entry.chunk in effect.chunks and entry.result != right:
-                node = members[entry.reducer].node
+            node = members[entry.reducer].node
+            holders = ({node, members[slot].node} for slot in entry.senders)
+            if not all(any(map(self._gives, some)) for some in holders):
+                found.append(ReductionJudged(entry.chunk, entry.reducer, node, "withheld", "nobody gives it"))
+            elif entry.result != right:
                 found.append(ReductionJudged(entry.chunk, entry.reducer, node, "rejected", "another average"))
         return events.AveragedAgain(effect.open.round, tuple(found))
+
+    def _gives(self, name: str) -> bool:
+        """Whether a member gives the coordinator what it keeps of past rounds, now."""
+        peer = self.peers[name]
+        return peer.up and not peer.left and not self._apart(name, COORDINATOR) and peer.role.vice != "poisons"
 
     def _work(self, peer: Peer, effect: effects.StartWork) -> None:
         """A prefix of the quota when time is short."""

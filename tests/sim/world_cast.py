@@ -19,6 +19,7 @@ VICES = (
     "omits",
     "adds wrongly",
     "garbage",
+    "poisons",
     "doubles",
     "withholds",
     "keeps silent",
@@ -27,8 +28,8 @@ VICES = (
     "replays",
 )
 """What a Byzantine member does beside its work: leaves out senders as a reducer; signs other averages; signs bytes that
-are no average; signs two results; hands its chunks to some only; gives no receipts; sends nonsense with huge numbers;
-reports another state; sends old messages again.
+are no average; signs other averages, and gives nobody what would show it; signs two results; hands its chunks to some
+only; gives no receipts; sends nonsense with huge numbers; reports another state; sends old messages again.
 """
 
 

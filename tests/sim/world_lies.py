@@ -18,7 +18,7 @@ def as_told(peer: Peer, message: Any) -> Iterator[Any]:
     match peer.role.vice, message:
         case "omits", messages.ChunkDone():
             yield replace(message, averages=tuple(_without_one(peer, item) for item in message.averages))
-        case "adds wrongly" | "garbage", messages.ChunkDone():
+        case "adds wrongly" | "garbage" | "poisons", messages.ChunkDone():
             yield _with_results(message, "wrong")
         case "doubles", messages.ChunkDone():
             yield message

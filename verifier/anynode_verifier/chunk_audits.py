@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 CHUNKS_AT_ONCE = 8
 FETCHES_MAX = 3
 PAUSE_S = 2.0
-"""Who does not answer now may in a moment; what nobody gives when asked so often is void."""
+"""Who does not answer now may in a moment."""
 MANIFEST_TIMEOUT_S = 20.0
 
 Payloads = Mapping[int, tuple[str, ...]]
@@ -42,10 +43,21 @@ Payloads = Mapping[int, tuple[str, ...]]
 
 
 class ChunkAuditor:
-    """Averages chunks of one job again. ``trainers`` keeps the process that does; a fresh one confirms what differs."""
+    """Averages chunks of one job again. ``trainers`` keeps the process that does; a fresh one confirms what differs.
+    ``others`` gives the libp2p peers of other verifiers: what a reducer has given to one of them, all have.
+    """
 
-    def __init__(self, job: Job, home: JobHome, peer: Peer, store: BlobStore, trainers: TrainerKeeper) -> None:
-        self._job, self._peer, self._store, self._trainers = job, peer, store, trainers
+    def __init__(
+        self,
+        job: Job,
+        home: JobHome,
+        peer: Peer,
+        store: BlobStore,
+        *,
+        trainers: TrainerKeeper,
+        others: Callable[[], Sequence[str]],
+    ) -> None:
+        self._job, self._peer, self._store, self._trainers, self._others = job, peer, store, trainers, others
         self._second = trainer_keeper(store.folder, home, "second.log", Limits(nice=5))
         self._turn, self._tries = asyncio.Lock(), Tries()
 
@@ -77,8 +89,9 @@ class ChunkAuditor:
     ) -> list[ReductionJudged]:
         await self._fetch(effect, entries, payloads)
         there = [entry for entry in entries if self._is_here(entry, payloads)]
-        found = [_judge(effect, entry, "void", "nobody gives what its senders delivered") for entry in entries]
-        found = [item for item in found if item.chunk not in {entry.chunk for entry in there}]
+        missing = "its reducer does not give what it has averaged, and nobody else has it"
+        lacking = [entry for entry in entries if entry not in there]
+        found = [_judge(effect, entry, "withheld", missing) for entry in lacking]
         specs = {entry.chunk: self._spec(effect, entry, payloads) for entry in there}
         first = await self._average(self._trainers, specs)
         doubted = [entry for entry in there if first[entry.chunk] != entry.result]
@@ -104,7 +117,7 @@ class ChunkAuditor:
         reducers = [members[item.slot].peer for item in effect.assign.reducers]
         found: dict[int, tuple[str, ...]] = {}
         for slot in sorted(slots):
-            sources = list(dict.fromkeys([members[slot].peer, *reducers]))
+            sources = list(dict.fromkeys([members[slot].peer, *reducers, *self._others()]))
             try:
                 manifest = await fetch_manifest(
                     self._peer,
@@ -122,7 +135,7 @@ class ChunkAuditor:
         return found
 
     async def _fetch(self, effect: AverageAgain, entries: Sequence[ChunkResult], payloads: Payloads) -> None:
-        """From the reducers first, then from the senders themselves, and from witnesses."""
+        """From the reducers first, then from the senders themselves, from witnesses and from other verifiers."""
         members = effect.open.members
         witnesses = {item.chunk: members[item.witness].peer for item in effect.assign.reducers}
         from_reducers = {
@@ -131,7 +144,7 @@ class ChunkAuditor:
         from_senders = {
             digest: members[slot].peer for entry in entries for slot, digest in _contributions(entry, payloads)
         }
-        others = list(dict.fromkeys(witnesses[entry.chunk] for entry in entries))
+        others = list(dict.fromkeys([*(witnesses[entry.chunk] for entry in entries), *self._others()]))
         for turn in range(FETCHES_MAX):
             if turn:
                 await asyncio.sleep(PAUSE_S)
@@ -176,6 +189,7 @@ def _contributions(entry: ChunkResult, payloads: Payloads) -> list[tuple[int, st
     ]
 
 
-def _judge(effect: AverageAgain, entry: ChunkResult, outcome: str, reason: str) -> ReductionJudged:
-    node = effect.open.members[entry.reducer].node
-    return ReductionJudged(entry.chunk, entry.reducer, node, "void" if outcome == "void" else "rejected", reason)
+def _judge(
+    effect: AverageAgain, entry: ChunkResult, outcome: Literal["rejected", "withheld", "void"], reason: str
+) -> ReductionJudged:
+    return ReductionJudged(entry.chunk, entry.reducer, effect.open.members[entry.reducer].node, outcome, reason)

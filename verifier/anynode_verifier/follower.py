@@ -156,8 +156,8 @@ class Follower:
                 await self._confirm(self._reader.opened, self._reader.seal, assign.rejected)
             case Assign() as assign:
                 await self._confirm_unreadable(assign)
-            case Result() as result:
-                found = await self._unreadable(result.chunks)
+            case Result(chunks=entries):
+                found = await self._unreadable(entries)
                 _require(not found, f"what it calls averages cannot be applied: {found}")
             case Close() as close:
                 opened, result = self._reader.opened, self._reader.result
@@ -260,17 +260,19 @@ class Follower:
             _require(bool(found), f"slot {item.reducer} is blamed for averages that can be read here")
 
     async def _confirm_reductions(self, round_: Round, verdict: Verdict) -> None:
-        """Average each rejected chunk again, but for those that a claim proves to be wrong."""
+        """Average each rejected chunk again, but for those that a claim proves to be wrong. What is withheld from one
+        may come to another, which then sees the wrong sum itself.
+        """
         proven = blamed(verdict.claims, round_.open, round_.result)
-        rejected = (item.chunk for item in verdict.reductions if item.outcome == "rejected")
-        chunks = tuple(chunk for chunk in rejected if chunk not in proven)
+        out = {item.chunk: item.outcome for item in verdict.reductions if item.outcome != "void"}
+        chunks = tuple(chunk for chunk in out if chunk not in proven)
         if not chunks:
             return
         again = AverageAgain(round_.open, round_.seal, round_.assign, round_.result, chunks)
         found = {item.chunk: item.outcome for item in (await self._chunk_auditor.average_again(again)).found}
         for chunk in chunks:
             here = found.get(chunk, "right")
-            _require(here == "rejected", f"the average of chunk {chunk} is rejected, and {here} here")
+            _require(here in ("rejected", out[chunk]), f"the average of chunk {chunk} is {out[chunk]}, and {here} here")
 
     async def _repeat_hearing(self, ruling: Ruling) -> None:
         """Replay the work of an appeal here, whole, whatever the verdict on it was."""

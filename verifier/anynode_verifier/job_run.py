@@ -112,7 +112,9 @@ class JobRun:
         self.progress = Progress(home.folder, trainers)
         self._peer, self._account, self._domain, self._blocks = peer, account, domain, blocks
         self._trainers, self._replayer = trainers, replayer
-        self._chunk_auditor = ChunkAuditor(job, home, peer, store, trainers)
+        self._chunk_auditor = ChunkAuditor(
+            job, home, peer, store, trainers=trainers, others=lambda: list(verifier_peers.values())
+        )
         self._audit_floor_ppm, self.stakes = round(audit_floor * EVERY_TIME_PPM), stakes
         self._on_record, self._clock = on_record, clock
         self.log = RecordLog(home.records_path, job.job_id)

@@ -21,6 +21,7 @@ from anynode.rounds.corrections import History, complaint
 from anynode.rounds.course import Assign, Begin, Close, Finish, Open, Result, Seal
 from anynode.rounds.deal import deal, take, work_seed
 from anynode.rounds.events import Drawn
+from anynode.rounds.giving import SEALS_KEPT
 from anynode.rounds.ids import Range
 from anynode.rounds.judgements import Correct, Ruling, Verdict
 from anynode.rounds.messages import PROTOCOL, StateReport
@@ -97,6 +98,7 @@ class Reader:
     standings: dict[str, Standing] = field(default_factory=dict)
     opened: Open | None = None
     seal: Seal | None = None
+    seals: tuple[Seal, ...] = ()
     assign: Assign | None = None
     assigns: tuple[Assign, ...] = ()
     result: Result | None = None
@@ -128,7 +130,7 @@ class Reader:
             case Seal():
                 _require(self.seal is None, record, "seals its round a second time")
                 self._check_seal(body, _of_round(self.opened, body.round, record), record)
-                self.seal = body
+                self.seal, self.seals = body, (*self.seals, body)[-SEALS_KEPT:]
             case Assign():
                 _require(self.result is None, record, "comes out of order")
                 self._check_assign(body, record)
@@ -326,7 +328,7 @@ class Reader:
             measured = item.accepted and item.evidence == "tolerant"
             fits = len(item.residuals) % 2 == 0 and (measured or not item.residuals)
             _require(fits, record, f"has other residuals of slot {item.slot} than its evidence gives")
-        fault = fault_of_reductions(verdict, round_, self.domain, self.job.job_id)
+        fault = fault_of_reductions(verdict, round_, self.seals, self.domain, self.job.job_id)
         _require(not fault, record, fault)
 
     def _check_draw(self, verdict: Verdict, round_: Round, record: Record) -> None:

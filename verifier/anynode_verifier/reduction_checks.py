@@ -7,6 +7,7 @@ from typing import Protocol
 
 from anynode.rounds.claims import blamed, fault_of, receipt_of
 from anynode.rounds.course import Assign, ChunkResult, Open, Result, Seal
+from anynode.rounds.giving import is_at_work
 from anynode.rounds.judgements import Verdict
 from anynode.rounds.messages import Average, ChunkDone
 from anynode.rounds.reductions import faults_of
@@ -28,13 +29,19 @@ class Reduced(Protocol):
     def result(self) -> Result: ...
 
 
-def fault_of_reductions(verdict: Verdict, round_: Reduced, domain: SigningDomain, job_id: str) -> str:
+def fault_of_reductions(
+    verdict: Verdict, round_: Reduced, seals: Sequence[Seal], domain: SigningDomain, job_id: str
+) -> str:
     """What does not follow in a verdict on averaged chunks; empty if all does: only those are judged that the draw
-    names, or that a claim proves to be wrong. Raises ``BreachError`` for a receipt that another has signed.
+    names, or that a claim proves to be wrong, and only who goes on to work withholds. ``seals`` are those of the newest
+    rounds. Raises ``BreachError`` for a receipt that another has signed.
     """
     fault = faults_of(verdict.reductions, round_.open, round_.result)
     if fault:
         return fault
+    withheld = {item.node for item in verdict.reductions if item.outcome == "withheld"}
+    if not all(is_at_work(node, verdict.round, seals) for node in withheld):
+        return "says of a node that it withholds what it has averaged, and it may have gone"
     if len(set(verdict.claims)) < len(verdict.claims):
         return "counts a claim twice"
     for claim in verdict.claims:

@@ -169,12 +169,13 @@ class Rework:
         out a sender may well be the right average of the others.
         """
         round_, verdict = self.lineage.rounds[number], self.lineage.verdicts.get(number)
-        rejected: set[int] = set()
+        rejected, hidden = set[int](), set[int]()
         if verdict is not None and place < len(round_.result.chunks):
             rejected = {item.chunk for item in verdict.reductions if item.outcome == "rejected"}
+            hidden = {item.chunk for item in verdict.reductions if item.outcome == "withheld"}
         proven = blamed(verdict.claims, round_.open, round_.result) if verdict is not None else {}
         if same and place in rejected and place not in proven:
             raise RefusedError(f"round {number}: chunk {place} was rejected, and it is the average of its senders")
-        if not same and place not in rejected:
+        if not same and place not in rejected | hidden:
             chunk = place % len(round_.result.chunks)
             raise RefusedError(f"round {number}: chunk {chunk} is not the average of its senders' updates")

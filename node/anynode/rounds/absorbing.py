@@ -14,6 +14,7 @@ from anynode.rounds.coordination import Node, Phase, State, Step, Witnessed, ali
 from anynode.rounds.correcting import absorb_correct, give_up, is_about
 from anynode.rounds.course import Assign, Begin, Close, Finish, Member, Open, Result, Seal
 from anynode.rounds.effects import Append
+from anynode.rounds.giving import SEALS_KEPT
 from anynode.rounds.judgements import Correct, Ruling, Verdict
 from anynode.rounds.quotas import Pace, smooth
 from anynode.rounds.records import Body, Record
@@ -123,7 +124,7 @@ def _absorb_seal(state: State, body: Seal, now: float) -> State:
     """Who has shown how fast it is; who was there and gave nothing in time is given less. What a member did that was
     away for a part of the time, or was when time was up, says nothing of its speed.
     """
-    state = replace(state, phase=Phase.ADMITTING, seal=body, since=now)
+    state = replace(state, phase=Phase.ADMITTING, seal=body, seals=(*state.seals, body)[-SEALS_KEPT:], since=now)
     if state.opened_at is None:
         return state
     nodes, members = state.nodes, present(state.open).members
@@ -154,8 +155,8 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
         name = members[reason.slot].node
         standing = after_refusal(nodes[name].standing, reason.reason)
         nodes = nodes.set(name, replace(nodes[name], standing=standing))
-    for name, reason in unreadable_nodes(present(state.open), body).items():
-        nodes = nodes.set(name, replace(nodes[name], standing=after_rejection(nodes[name].standing, reason)))
+    for name, why in unreadable_nodes(present(state.open), body).items():
+        nodes = nodes.set(name, replace(nodes[name], standing=after_rejection(nodes[name].standing, why)))
     reducers = {item.chunk: item.slot for item in body.reducers}
     if state.assign is not None and state.opened_at is not None:
         nodes = _with_slower_reducers(nodes, members, state.assign, state.fetched)

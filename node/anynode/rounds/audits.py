@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from anynode.rounds.claims import blamed, claimed_of, fault_of, leaves_out, merged
@@ -10,7 +10,8 @@ from anynode.rounds.course import Assign, Open, Reason, Result, Seal
 from anynode.rounds.effects import AskAuditor, AverageAgain, Recompute, Replay
 from anynode.rounds.enquiries import Enquiry
 from anynode.rounds.events import Answered, AveragedAgain, Drawn, Recomputed, Replayed
-from anynode.rounds.judgements import CLAIMS_MAX, Claimed, Judged, Outcome, Task, Verdict
+from anynode.rounds.giving import withholds
+from anynode.rounds.judgements import CLAIMS_MAX, Claimed, Judged, Outcome, ReductionJudged, Task, Verdict
 from anynode.rounds.messages import RECEIPTS_MAX, Claim
 
 CLAIM_S = 15.0
@@ -53,7 +54,10 @@ def replay_key(effect: Replay) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """A closed round on its way to its verdict."""
+    """A closed round on its way to its verdict. ``looks``: how often its chunks were averaged again, for the last time
+    at ``looked_at``. What nobody had given was asked for in round ``asked_in``, if members were at their work then, and
+    in these rounds ``in_vain``.
+    """
 
     open: Open
     seal: Seal
@@ -62,6 +66,10 @@ class Audit:
     drawn: Drawn | None = None
     findings: Findings = field(default_factory=Findings)
     averaged: AveragedAgain | None = None
+    looks: int = 0
+    looked_at: float = 0.0
+    asked_in: int = -1
+    in_vain: frozenset[int] = frozenset()
     assigns: tuple[Assign, ...] = ()
     closed_at: float = 0.0
     claims: Mapping[int, tuple[Claimed, ...]] = field(default_factory=dict)
@@ -135,11 +143,34 @@ class Audit:
         return now < self.closed_at + CLAIM_S / 2
 
     @property
+    def withheld(self) -> tuple[int, ...]:
+        """The drawn chunks that nobody has given so far."""
+        return tuple(item.chunk for item in self.averaged.found if item.outcome == "withheld") if self.averaged else ()
+
+    @property
     def to_average(self) -> AverageAgain | None:
         """What is still to be averaged again."""
-        if self.averaged is not None or self.drawn is None or not self.drawn.chunks:
+        if self.drawn is None:
             return None
-        return AverageAgain(self.open, self.seal, self.assign, self.result, self.drawn.chunks)
+        chunks = self.drawn.chunks if self.averaged is None else self.withheld
+        return AverageAgain(self.open, self.seal, self.assign, self.result, chunks, self.looks) if chunks else None
+
+    def with_averages(self, message: AveragedAgain, working_in: int, now: float) -> Audit:
+        """What a further look has found; ``working_in`` is the round that members work in now, -1 if they do not."""
+        found = (
+            {item.chunk: item for item in self.averaged.found if item.outcome != "withheld"} if self.averaged else {}
+        )
+        found |= {item.chunk: item for item in message.found}
+        averaged = AveragedAgain(message.round, tuple(found[chunk] for chunk in sorted(found)))
+        audit = replace(self, averaged=averaged, looks=self.looks + 1, looked_at=now)
+        all_along = bool(audit.withheld) and working_in == self.asked_in >= 0
+        return replace(audit, in_vain=self.in_vain.union([working_in])) if all_along else audit
+
+    def settled(self, item: ReductionJudged, seals: Sequence[Seal]) -> ReductionJudged:
+        """What becomes of a chunk that is not as it must be; ``seals`` are those of the newest rounds."""
+        if item.outcome != "withheld" or withholds(item.node, self.open.round, seals, self.in_vain):
+            return item
+        return replace(item, outcome="void")
 
     @property
     def for_others(self) -> tuple[int, ...]:
@@ -151,10 +182,10 @@ class Audit:
         return tuple(slot for slot in self.to_replay if slot not in self.findings.decided)
 
 
-def verdict_of(audit: Audit, drawn: Drawn) -> Verdict:
-    """The verdict on a round. Raises ``KeyError`` while replays are missing."""
+def verdict_of(audit: Audit, drawn: Drawn, seals: Sequence[Seal] = ()) -> Verdict:
+    """The verdict on a round, where ``seals`` are the newest ones. Raises ``KeyError`` while replays are missing."""
     claims = tuple(item for _, items in sorted(audit.claims.items()) for item in items)[:CLAIMS_MAX]
-    found = {item.chunk: item for item in audit.averaged.found} if audit.averaged else {}
+    found = {item.chunk: audit.settled(item, seals) for item in audit.averaged.found} if audit.averaged else {}
     proven = {chunk: item for chunk, item in found.items() if item.outcome == "rejected"}
     reductions = found | blamed(claims, audit.open, audit.result) | proven
     return Verdict(

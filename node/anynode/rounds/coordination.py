@@ -123,7 +123,7 @@ class State:
     ``witnessed`` are the senders of a chunk whose delivery a witness has taken, with its slot, ``omitting`` the chunks
     whose reducer has left out one of them, ``unreadable`` what a slot has signed that is no average, ``come_back`` the
     slots whose members have joined again since the round opened. ``excise`` is what is to be taken out of the model
-    before the next round opens, ``corrected`` what that gives.
+    before the next round opens, ``corrected`` what that gives. ``seals`` are those of the newest rounds.
 
     Measured, and so unknown (None) to a coordinator that read its records back: ``opened_at``, and ``idle_since``, when
     the work of the last round was done. ``idle_s`` is the moving average of what a round takes beside it, ``round_s``
@@ -171,6 +171,7 @@ class State:
     applied_root: str = ""
     reports: Table[str, StateReport] = field(default_factory=Table)
     audits: Mapping[int, Audit] = field(default_factory=dict)
+    seals: tuple[Seal, ...] = ()
     asked: Table[str, float] = field(default_factory=Table)
     excise: Excise | None = None
     corrected: Corrected | None = None
@@ -198,6 +199,11 @@ def lost_at(state: State, node: Node) -> float:
     """When a node that has joined was lost, or will be if nothing more is heard of it."""
     silent_at = node.seen_at + state.rules.alive_s
     return silent_at if node.gone_at is None else min(node.gone_at, silent_at)
+
+
+def working_in(state: State) -> int:
+    """The round that members work in now, -1 if they do not."""
+    return state.open.round if state.open is not None and state.phase is Phase.WORKING else -1
 
 
 def unheard(state: State, node: Node) -> bool:

@@ -215,13 +215,16 @@ class DrawAudits:
 
 @dataclass(frozen=True, slots=True)
 class AverageAgain:
-    """Average these chunks of a closed round again from what their senders delivered; answer `AveragedAgain`."""
+    """Average these chunks of a closed round again from what their senders delivered; answer `AveragedAgain`. With each
+    further ``look`` they are those that nobody has given so far.
+    """
 
     open: Open
     seal: Seal
     assign: Assign
     result: Result
     chunks: tuple[int, ...]
+    look: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,9 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True)
 class AveragedAgain:
-    """The verifier has averaged the drawn chunks of a round again: these are not as they must be."""
+    """The verifier has averaged drawn chunks of a round again: of those asked for, these are not as they must be. What
+    nobody gives now is called withheld; whether its reducer withholds it shows in the rounds that follow.
+    """
 
     round: int
     found: tuple[ReductionJudged, ...]

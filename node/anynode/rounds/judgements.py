@@ -75,14 +75,15 @@ class Judged:
 @dataclass(frozen=True, slots=True)
 class ReductionJudged:
     """What is wrong with an averaged chunk of the reducer in ``slot``: rejected (it is not the average of its senders'
-    chunks) or void (nobody can average it again).
+    chunks), withheld (its reducer is there and does not give what it has averaged, which counts like a wrong sum) or
+    void (nobody can average it again).
     """
 
     __pydantic_config__ = _STRICT
     chunk: Chunk
     slot: Slot
     node: Address
-    outcome: Literal["rejected", "void"]
+    outcome: Literal["rejected", "withheld", "void"]
     reason: Line
 
 

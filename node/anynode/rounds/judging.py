@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from anynode.rounds.absorbing import append
-from anynode.rounds.audits import verdict_of
-from anynode.rounds.coordination import State, Step, ask
+from anynode.rounds.audits import Audit, verdict_of
+from anynode.rounds.coordination import Phase, State, Step, ask, working_in
 from anynode.rounds.effects import AverageAgain, DrawAudits, Hear
+from anynode.rounds.giving import ASK_PAUSE_S, ASKED_ROUNDS, GIVE_S, is_settled
 from anynode.rounds.hearing import hearing_key
 
 
 def average_key(effect: AverageAgain) -> str:
     """The name under which chunks averaged again are waited for."""
-    return f"average {effect.open.round}"
+    return f"average {effect.open.round} {effect.look}"
 
 
 def advance_audits(state: State, now: float) -> Step:
@@ -28,13 +31,35 @@ def advance_audits(state: State, now: float) -> Step:
             asked, effects = ask(state, key, effect, now)
             if effects:
                 return asked, effects
-        if (again := audit.to_average) is not None:
-            asked, effects = ask(state, average_key(again), again, now)
+        again = audit.to_average
+        if again is not None and not (again.look and _asked_enough(state, audit, now)):
+            asked, effects = _average(state, audit, again, now)
             if effects:
                 return asked, effects
         elif not to_ask and not audit.awaits_claims(now):
-            return append(state, verdict_of(audit, audit.drawn), now)
+            return append(state, verdict_of(audit, audit.drawn, state.seals), now)
     return state, []
+
+
+def _average(state: State, audit: Audit, again: AverageAgain, now: float) -> Step:
+    """Have chunks averaged again; those that nobody gave after a pause."""
+    if again.look and now < audit.looked_at + ASK_PAUSE_S:
+        return state, []
+    asked, effects = ask(state, average_key(again), again, now)
+    if not effects:
+        return state, []
+    audits = {**asked.audits, again.open.round: replace(audit, asked_in=working_in(state))}
+    return replace(asked, audits=audits), effects
+
+
+def _asked_enough(state: State, audit: Audit, now: float) -> bool:
+    """Whether what nobody has given is waited for no longer: reducers have had rounds to give it in, or there are none
+    to come.
+    """
+    opened = audit.open
+    longest_s = 2 * ASKED_ROUNDS * (opened.work_s + opened.exchange_s)
+    over = state.phase is Phase.FINISHED or now >= audit.closed_at + longest_s
+    return now >= audit.closed_at + GIVE_S and (over or is_settled(opened.round, state.seals))
 
 
 def advance_appeals(state: State, now: float) -> Step:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from anynode.rounds.course import Assign, Open, Result, Seal
 from anynode.rounds.judgements import ReductionJudged, Verdict
-from anynode.rounds.standing import EVERY_TIME_PPM, Standing, after_rejection
+from anynode.rounds.standing import EVERY_TIME_PPM, Standing, after_rejection, after_void
 from anynode_contracts.pay_split import PaySplit
 
 FLOOR_PPM = 20_000
@@ -51,10 +51,12 @@ def reducer_rate_ppm(work_ppm: int, reducing_pay: int, work_pay: int, floor_ppm:
 
 
 def rejected_reducers(verdict: Verdict) -> dict[str, str]:
-    """By node, why what it reduced in the round does not count: the first reason of each."""
+    """By node, why what it reduced in the round does not count: the first reason of each. To withhold what would show a
+    wrong sum is no better than the sum.
+    """
     found: dict[str, str] = {}
     for item in verdict.reductions:
-        if item.outcome == "rejected":
+        if item.outcome != "void":
             found.setdefault(item.node, item.reason)
     return found
 
@@ -70,16 +72,19 @@ def unreadable_nodes(opened: Open, assign: Assign) -> dict[str, str]:
 
 
 def after_reductions(standings: Mapping[str, Standing], verdict: Verdict) -> dict[str, Standing]:
-    """The standings that a verdict's rejected reducers have from then on, by node."""
-    return {
-        node: after_rejection(standings.get(node, Standing()), reason)
-        for node, reason in rejected_reducers(verdict).items()
-    }
+    """The standings that the reducers of a verdict have from then on, by node: rejected ones are out, and what nobody
+    could average again counts like void work.
+    """
+    rejected = rejected_reducers(verdict)
+    void = dict.fromkeys(item.node for item in verdict.reductions if item.node not in rejected)
+    before = {node: standings.get(node, Standing()) for node in (*rejected, *void)}
+    out = {node: after_rejection(before[node], reason) for node, reason in rejected.items()}
+    return out | {node: after_void(before[node]) for node in void}
 
 
 def unpaid_chunks(assign: Assign, result: Result, verdict: Verdict) -> frozenset[int]:
     """The chunks whose reducing is not paid: void ones, and all of a reducer of whom one was rejected or unreadable."""
-    rejected = {item.slot for item in verdict.reductions if item.outcome == "rejected"}
+    rejected = {item.slot for item in verdict.reductions if item.outcome != "void"}
     rejected.update(item.reducer for item in assign.unreadable)
     void = {item.chunk for item in verdict.reductions if item.outcome == "void"}
     return frozenset(entry.chunk for entry in result.chunks if entry.reducer in rejected or entry.chunk in void)

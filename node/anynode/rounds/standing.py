@@ -8,7 +8,7 @@ from anynode.rounds.judgements import Judged, Task
 from anynode.rounds.lean import Lean, after_residuals
 
 VOIDS_MAX = 3
-"""So many pieces of void work, without an accepted audit between them, make a newcomer of a node."""
+"""So many pieces of void work or reducing, without an accepted audit between them, make a newcomer of a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +68,24 @@ def after_judgement(standing: Standing, item: Judged) -> Standing:
             return replace(after_refusal(standing, item.reason), rejections=standing.rejections + 1)
         case "rejected":
             return standing  # it was excluded before, and may be back by now
+        case "void":
+            return after_void(standing)
         case _ if standing.banned:
             return standing
-        case "void" if standing.voids + 1 >= VOIDS_MAX:
-            return Standing(lean=standing.lean)
-        case "void":
-            return replace(standing, voids=standing.voids + 1)
         case "accepted" if item.audited:
             lean = after_residuals(standing.lean, item.residuals)
             return Standing(proven=True, audits=standing.audits + 1, lean=lean)
         case _:
             return standing
+
+
+def after_void(standing: Standing) -> Standing:
+    """Something that it has done could not be looked into."""
+    if standing.banned:
+        return standing
+    if standing.voids + 1 >= VOIDS_MAX:
+        return Standing(lean=standing.lean)
+    return replace(standing, voids=standing.voids + 1)
 
 
 def after_task(standing: Standing, task: Task) -> Standing:

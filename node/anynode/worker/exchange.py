@@ -185,8 +185,13 @@ class Exchange:
         return wire.encode(replace(receipt, signature=signature))
 
     async def reduce(self, effect: Reduce) -> Reduced:
-        """Average a chunk whose senders are complete."""
-        result = await self._reductions.average(await self.reduction(effect))
+        """Average a chunk whose senders are complete. What it averages is durable before it says so: audits ask for it,
+        and a power cut would look as if it were withheld.
+        """
+        spec = await self.reduction(effect)
+        roots = (item.update_root for item in effect.seal.commitments if item.slot in effect.senders)
+        kept = [*(item.payload_hash for item in spec.contributions), *roots]
+        result, _ = await asyncio.gather(self._reductions.average(spec), asyncio.to_thread(self._store.sync, kept))
         return Reduced(effect.open.round, effect.chunk, effect.senders, result)
 
     async def reduction(self, effect: Reduce) -> ReduceSpec:

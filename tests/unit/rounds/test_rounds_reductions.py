@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from round_actors import ALICE, BOB
 from round_centre import CAROL, RULES, Centre
 
+from anynode.rounds.coordinator import Phase
 from anynode.rounds.course import Open, Result, Seal
 from anynode.rounds.effects import AverageAgain
-from anynode.rounds.events import AveragedAgain, Drawn
+from anynode.rounds.events import AveragedAgain, Drawn, Tick
+from anynode.rounds.giving import ASK_PAUSE_S, ASKED_ROUNDS, GIVE_S
 from anynode.rounds.judgements import ReductionJudged, Verdict
 from anynode.rounds.reductions import (
     FLOOR_PPM,
@@ -95,15 +98,124 @@ def test_drawn_chunks_are_averaged_again_before_the_verdict() -> None:
     assert [name for name, node in centre.state.nodes.items() if node.banned] == [false.node]
 
 
-def test_a_void_chunk_changes_nobodys_standing() -> None:
+def test_a_void_chunk_counts_like_void_work_and_excludes_nobody() -> None:
     centre, opened, _, result = whole_round()
     centre.close(ALICE, BOB, CAROL)
     entry = result.chunks[0]
-    gone = ReductionJudged(entry.chunk, entry.reducer, opened.members[entry.reducer].node, "void", "nobody gives it")
+    node = opened.members[entry.reducer].node
+    gone = ReductionJudged(entry.chunk, entry.reducer, node, "void", "five tries have failed")
     centre.feed(Drawn(0, "7" * 64, "0x", (), (entry.chunk,)))
     centre.feed_until_still(AveragedAgain(0, (gone,)))
     assert centre.newest(Verdict).reductions == (gone,)
-    assert not any(node.banned for node in centre.state.nodes.values())
+    assert not any(item.banned for item in centre.state.nodes.values())
+    voids = {name: item.standing.voids for name, item in centre.state.nodes.items()}
+    assert voids == {name: int(name == node) for name in voids}
+
+
+# --- what nobody gives ----------------------------------------------------------------------------------------------
+
+
+class Asked:
+    """A round of which one chunk is given by nobody, and what the coordinator does in the rounds that follow."""
+
+    def __init__(self) -> None:
+        self.centre, opened, _, result = whole_round()
+        self.centre.close(ALICE, BOB, CAROL)
+        entry = result.chunks[0]
+        self.reducer = opened.members[entry.reducer].node
+        self.others = tuple(name for name in (ALICE, BOB, CAROL) if name != self.reducer)
+        self.missing = ReductionJudged(entry.chunk, entry.reducer, self.reducer, "withheld", "nobody gives it")
+        self.centre.feed(Drawn(0, "7" * 64, "0x", (), (entry.chunk,)))
+        assert [asked.look for asked in self.centre.pick(AverageAgain)] == [0]
+        self.centre.feed_until_still(AveragedAgain(0, (self.missing,)))
+        self.looks = 1
+
+    def look(self, *found: ReductionJudged) -> None:
+        """A pause has passed: the chunk is asked for once more."""
+        self.centre.now += ASK_PAUSE_S
+        self.centre.hear(ALICE, BOB, CAROL)
+        self.centre.feed(Tick())
+        key = f"average 0 {self.looks}"
+        assert key in self.centre.state.asked
+        self.centre.feed_until_still(AveragedAgain(0, found))
+        self.looks += 1
+
+    def round(self, *names: str, asked: bool = True) -> None:
+        """A round in which these work, and all are asked while they do."""
+        self.centre.hear(ALICE, BOB, CAROL)
+        assert self.centre.state.phase is Phase.WORKING
+        if asked:
+            self.look(self.missing)
+        places = {place.node: place for place in self.centre.newest(Open).members}
+        for name in (name for name in names if name in places):
+            steps = places[name].quota_steps
+            self.centre.feed_until_still(self.centre.commitment(name, steps=steps, samples=steps * RULES.batch_size))
+        if set(names) != {ALICE, BOB, CAROL}:
+            self.centre.now = self.centre.state.since + RULES.work_s
+            self.centre.hear(ALICE, BOB, CAROL)
+        if self.centre.state.phase is Phase.ADMITTING:
+            self.centre.replay()
+        self.centre.exchange()
+        self.centre.close(ALICE, BOB, CAROL)
+        self.centre.judge(self.centre.state.round - 1)
+
+    @property
+    def outcomes(self) -> list[str]:
+        verdict = next((r.body for r in self.centre.records if isinstance(r.body, Verdict) and r.body.round == 0), None)
+        return [item.outcome for item in verdict.reductions] if verdict else ["none yet"]
+
+    def wait(self) -> None:
+        self.centre.now += GIVE_S
+        self.centre.hear(ALICE, BOB, CAROL)
+        self.centre.feed_until_still(Tick())
+
+
+def test_who_works_on_and_gives_nothing_while_it_is_asked_withholds() -> None:
+    asked = Asked()
+    for _ in range(ASKED_ROUNDS):
+        assert asked.outcomes == ["none yet"]
+        asked.round(ALICE, BOB, CAROL)
+    asked.wait()
+    assert asked.outcomes == ["withheld"]
+    assert asked.centre.state.nodes[asked.reducer].banned == "nobody gives it"
+
+
+def test_what_is_given_late_is_averaged_and_nobody_is_blamed() -> None:
+    asked = Asked()
+    asked.round(ALICE, BOB, CAROL)
+    asked.round(ALICE, BOB, CAROL)
+    asked.centre.hear(ALICE, BOB, CAROL)
+    asked.look()
+    asked.wait()
+    assert asked.outcomes == []
+    assert not any(node.banned for node in asked.centre.state.nodes.values())
+
+
+@pytest.mark.parametrize("asked_in", [0, 2])
+def test_who_was_not_asked_in_enough_rounds_of_work_withholds_nothing(asked_in: int) -> None:
+    asked = Asked()
+    for number in range(ASKED_ROUNDS):
+        asked.round(ALICE, BOB, CAROL, asked=number < asked_in)
+    asked.wait()
+    assert asked.outcomes == ["void"]
+
+
+@pytest.mark.parametrize("worked", [(), (0,), (0, 1), (1, 3), (0, 1, 2)])
+def test_who_has_gone_meanwhile_withholds_nothing(worked: tuple[int, ...]) -> None:
+    """It has worked in too few of the rounds, or is no more there at their end."""
+    asked = Asked()
+    for number in range(ASKED_ROUNDS):
+        asked.round(*(asked.others if number not in worked else (ALICE, BOB, CAROL)))
+    asked.wait()
+    assert asked.outcomes == ["void"]
+    assert not any(node.banned for node in asked.centre.state.nodes.values())
+
+
+def test_where_no_round_follows_it_is_settled_in_time() -> None:
+    asked = Asked()
+    asked.centre.now += 2 * ASKED_ROUNDS * (RULES.work_s + RULES.exchange_s)
+    asked.centre.feed_until_still(Tick())
+    assert asked.outcomes == ["void"]
 
 
 def test_a_verdict_names_a_chunk_once_and_its_own_reducer() -> None:

@@ -48,7 +48,7 @@ async def round_of(folder: Path) -> AsyncIterator[tuple[ChunkAuditor, AverageAga
     job = make_small_job(home.files)
     store = BlobStore(folder / "blobs")
     trainers = trainer_keeper(store.folder, home, "first.log", Limits())
-    auditor = ChunkAuditor(job.job, home, cast(Peer, Nobody()), store, trainers)
+    auditor = ChunkAuditor(job.job, home, cast(Peer, Nobody()), store, trainers=trainers, others=list)
     try:
         yield auditor, await trained(job, trainers, store), store
     finally:
@@ -106,7 +106,7 @@ def changed(effect: AverageAgain, chunk: int, **changes: Any) -> AverageAgain:
     return replace(effect, result=replace(effect.result, chunks=entries))
 
 
-def test_a_wrong_average_is_rejected_and_what_nobody_gives_is_void(
+def test_a_wrong_average_is_rejected_and_what_nobody_gives_is_withheld(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunk_audits, "PAUSE_S", 0.0)
@@ -123,6 +123,6 @@ def test_a_wrong_average_is_rejected_and_what_nobody_gives_is_void(
             first = store.manifest(honest.seal.commitments[0].update_root, "update").chunks[1].hash
             (store.folder / first[:2] / first[2:]).unlink()
             (item,) = (await auditor.average_again(honest)).found
-            assert (item.chunk, item.outcome) == (1, "void")
+            assert (item.chunk, item.outcome) == (1, "withheld")
 
     asyncio.run(audit())

@@ -13,9 +13,10 @@ from round_actors import ALICE, BOB, BODIES, DOMAIN, JOB, key
 
 from anynode.blobs.manifest import ChunkRef, Manifest
 from anynode.blobs.store import BlobStore
-from anynode.rounds.course import Open, Seal
-from anynode.rounds.effects import Deliver
+from anynode.rounds.course import Assign, Open, Seal
+from anynode.rounds.effects import Deliver, Reduce
 from anynode.rounds.messages import RECEIPTS_MAX
+from anynode.training.messages import ReduceSpec
 from anynode.worker.exchange import (
     DELIVERIES_PER_PEER,
     MANIFEST_ALONG_BYTES_MAX,
@@ -152,3 +153,24 @@ def test_a_delivery_that_claims_a_longer_manifest_than_is_allowed_is_a_breach() 
     lengths = (0).to_bytes(4, "big") + (MANIFEST_ALONG_BYTES_MAX + 1).to_bytes(4, "big")
     with pytest.raises(BreachError, match="malformed header"):
         split_delivery(JOB.encode() + lengths + bytes(MANIFEST_ALONG_BYTES_MAX + 1))
+
+
+async def test_what_a_reducer_averages_is_durable_before_it_says_so(
+    sent: tuple[Exchange, Line, Manifest, BlobStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Audits ask for it: after a power cut it must not look as if it were withheld."""
+    alice, line, manifest, store = sent
+    await alice.deliver(order(manifest, 1), line.opened)
+    durable: list[str] = []
+    monkeypatch.setattr(store, "sync", durable.extend)
+
+    class Averaging:
+        async def average(self, spec: ReduceSpec) -> str:
+            return "a" * 64
+
+    bob = Exchange(JOB, peer=None, store=store, domain=DOMAIN, account=key("bob"), reductions=Averaging())  # type: ignore[arg-type]
+    assign = BODIES[3]
+    assert isinstance(assign, Assign)
+    reduced = await bob.reduce(Reduce(line.opened, line.seal, assign, 1, (0,)))
+    assert reduced.result == "a" * 64
+    assert durable == [hash_hex(CHUNKS[1]), manifest.root]

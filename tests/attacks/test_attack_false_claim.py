@@ -62,7 +62,9 @@ def test_it_is_a_strike_and_counts_for_nothing(expect: Expect) -> None:
     sender, job = audit.open.members[item.slot].node, world.job.job_id
 
     def claim(receipt: DeliveryReceipt, node: str = sender) -> None:
-        check_claim(Claim("claim", node, verdict.round, item.slot, (receipt,)), audit, DOMAIN, job)
+        said = Claim("claim", node, verdict.round, item.slot, (receipt,))
+        signature = sign(world.accounts[node], DOMAIN, statement(job, said))
+        check_claim(replace(said, signature=signature), audit, DOMAIN, job)
 
     def signed_by(name: str, receipt: DeliveryReceipt, of_job: str = job) -> DeliveryReceipt:
         return replace(receipt, signature=sign(world.accounts[name], DOMAIN, statement(of_job, receipt)))

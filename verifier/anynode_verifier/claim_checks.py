@@ -11,12 +11,14 @@ from anynode_contracts.signing import SigningDomain, check
 
 
 def check_claim(claim: Claim, audit: Audit, domain: SigningDomain, job_id: str) -> None:
-    """Raise ``BreachError`` for what no correct program claims: a receipt that is forged, of another round or job, for
-    another sender, or for nothing that the result leaves out. What is known already is not checked again.
+    """Raise ``BreachError`` for what no correct program claims: in the name of another sender, or with a receipt that
+    is forged, of another round or job, for another sender, or for nothing that the result leaves out. What is known
+    already is not checked again.
     """
     members = audit.open.members
     if claim.slot >= len(members) or members[claim.slot].node != claim.node:
         raise BreachError("a claim is made for another sender; it is ignored", Offence.SCHEMA)
+    check(domain, statement(job_id, claim), claim.signature, claim.node)
     nodes = {member.node for member in members}
     for receipt in claim.receipts:
         if receipt.round != claim.round or receipt.slot != claim.slot or receipt.node not in nodes:

@@ -131,7 +131,7 @@ class MemberDesk:
                 raise RefusedError("a node joins over its own libp2p peer; start it with its own identity")
         else:
             known = state.nodes.get(message.node)
-            # Whoever brings a claim, its receipts speak for it.
+            # Whoever brings a claim, its sender has signed it: verifiers hand them on.
             if not isinstance(message, Claim) and (known is None or known.peer != peer_id):
                 if isinstance(message, Sync) and known is None:
                     return  # a newcomer catching up, or a member that a restarted coordinator does not know yet

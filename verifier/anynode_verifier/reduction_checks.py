@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from anynode.rounds.claims import blamed, fault_of, receipt_of
+from anynode.rounds.claims import blamed, fault_of, merged, receipt_of
 from anynode.rounds.course import Assign, ChunkResult, Open, Result, Seal
 from anynode.rounds.giving import is_at_work
-from anynode.rounds.judgements import Verdict
+from anynode.rounds.judgements import CLAIMS_MAX, Verdict
 from anynode.rounds.messages import Average, ChunkDone
 from anynode.rounds.reductions import faults_of
 from anynode.rounds.statements import statement
@@ -42,14 +42,16 @@ def fault_of_reductions(
     withheld = {item.node for item in verdict.reductions if item.outcome == "withheld"}
     if not all(is_at_work(node, verdict.round, seals) for node in withheld):
         return "says of a node that it withholds what it has averaged, and it may have gone"
-    if len(set(verdict.claims)) < len(verdict.claims):
-        return "counts a claim twice"
     for claim in verdict.claims:
         fault = fault_of(claim, round_.open, round_.assigns, round_.result)
         if fault:
             return f"counts a claim that {fault}"
         receipt = receipt_of(claim, round_.open)
         check(domain, statement(job_id, receipt), claim.signature, receipt.node)
+    for slot in {item.slot for item in verdict.claims}:
+        of_one = [item for item in verdict.claims if item.slot == slot]
+        if len(merged((), of_one, round_.result, CLAIMS_MAX)) < len(of_one):
+            return "counts a claim twice"
     proven = blamed(verdict.claims, round_.open, round_.result)
     rejected = {item.chunk for item in verdict.reductions if item.outcome == "rejected"}
     if not proven.keys() <= rejected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from anynode.rounds.claims import blamed, claimed_of, fault_of, leaves_out, merged
+from anynode.rounds.claims import blamed, claimed_of, fault_of, leaves_out, merged, weightiest
 from anynode.rounds.course import Assign, Open, Reason, Result, Seal
 from anynode.rounds.effects import AskAuditor, AverageAgain, Recompute, Replay
 from anynode.rounds.enquiries import Enquiry
@@ -135,7 +135,7 @@ class Audit:
         new = claimed_of(claim, self.open)
         if any(item.slot != claim.slot or fault_of(item, self.open, self.assigns, self.result) for item in new):
             return self
-        mine = merged(self.claims.get(claim.slot, ()), new, RECEIPTS_MAX)
+        mine = merged(self.claims.get(claim.slot, ()), new, self.result, RECEIPTS_MAX)
         return replace(self, claims={**self.claims, claim.slot: mine})
 
     def overhears(self, now: float) -> bool:
@@ -184,7 +184,7 @@ class Audit:
 
 def verdict_of(audit: Audit, drawn: Drawn, seals: Sequence[Seal] = ()) -> Verdict:
     """The verdict on a round, where ``seals`` are the newest ones. Raises ``KeyError`` while replays are missing."""
-    claims = tuple(item for _, items in sorted(audit.claims.items()) for item in items)[:CLAIMS_MAX]
+    claims = weightiest(audit.claims, CLAIMS_MAX)
     found = {item.chunk: audit.settled(item, seals) for item in audit.averaged.found} if audit.averaged else {}
     proven = {chunk: item for chunk, item in found.items() if item.outcome == "rejected"}
     reductions = found | blamed(claims, audit.open, audit.result) | proven

@@ -6,29 +6,49 @@ for it may have come too late to the reducer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from anynode.rounds.course import Assign, Open, Result
 from anynode.rounds.judgements import CLAIMS_MAX, Claimed, ReductionJudged, Verdict
 from anynode.rounds.messages import Claim, DeliveryReceipt
 from anynode.rounds.witnesses import witnesses_of
 
+T = TypeVar("T")
 
-def claimable(slot: int | None, result: Result, receipts: Iterable[DeliveryReceipt]) -> tuple[DeliveryReceipt, ...]:
-    """The receipts with which the member in ``slot`` can claim what ``result`` leaves out."""
+
+def claimable(
+    slot: int | None, opened: Open, result: Result, receipts: Iterable[DeliveryReceipt]
+) -> tuple[DeliveryReceipt, ...]:
+    """The receipts with which the member in ``slot`` can claim what ``result`` leaves out, the reducers' own first."""
     entries = {entry.chunk: entry for entry in result.chunks if slot not in entry.senders}
-    return tuple(
-        item
-        for item in receipts
-        if any(
-            chunk in entries
+
+    def shows(item: DeliveryReceipt) -> frozenset[int]:
+        return frozenset(
+            chunk
+            for chunk in item.chunks
+            if chunk in entries
             and entries[chunk].reducer == item.reducer
             and item.attempt <= entries[chunk].attempt
             and chunk not in item.late
-            for chunk in item.chunks
         )
-    )
+
+    return _each_chunk_once(receipts, shows, lambda item: item.node == opened.members[item.reducer].node)
+
+
+def _each_chunk_once(
+    receipts: Iterable[T], shows: Callable[[T], Collection[int]], is_of_reducer: Callable[[T], bool]
+) -> tuple[T, ...]:
+    """The receipts that show a chunk which those before them do not: the reducers' own first, since they prove more, so
+    that a witness gains no room by signing much.
+    """
+    kept, shown = list[T](), set[int]()
+    for item in sorted(receipts, key=lambda item: not is_of_reducer(item)):
+        chunks = shows(item)
+        if not shown.issuperset(chunks):
+            kept.append(item)
+            shown.update(chunks)
+    return tuple(kept)
 
 
 def leaves_out(assign: Assign, result: Result) -> frozenset[tuple[int, int]]:
@@ -92,6 +112,8 @@ def omitted(item: Claimed, result: Result) -> tuple[int, ...]:
 
 def fault_of(item: Claimed, opened: Open, assigns: Sequence[Assign], result: Result) -> str:
     """Why a claim shows nothing; empty if it does. ``assigns`` are all of the round, in order of their attempts."""
+    if len(item.payloads) != len(item.chunks) or len(set(item.chunks)) < len(item.chunks):
+        return "does not name a payload for each of its chunks"
     if item.attempt >= len(assigns) or item.slot not in assigns[item.attempt].accepted or item.signer == item.slot:
         return "is of no sender of the round"
     witnesses = witnesses_of(opened, assigns[item.attempt], item.reducer, item.slot)
@@ -121,19 +143,28 @@ def delivered_by_claim(verdict: Verdict, result: Result) -> Mapping[int, frozens
 
 def passed_over(known: Mapping[int, Sequence[Claimed]], verdict: Verdict, opened: Open, result: Result) -> str:
     """Which of the ``known`` claims, by slot, a verdict does not carry; empty if it carries all that they show."""
-    if len(verdict.claims) >= CLAIMS_MAX:
-        return ""  # it can carry no more
+    full = len(verdict.claims) >= CLAIMS_MAX  # it can carry no more, of what proves more than a delivery
+    all_blame = full and all(item.signer == item.reducer for item in verdict.claims)
     counted = delivered_by_claim(verdict, result)
     blames = blamed(verdict.claims, opened, result).keys()
     for slot, claims in sorted(known.items()):
         shown = {chunk for item in claims for chunk in omitted(item, result)}
-        if not shown <= counted.get(slot, frozenset()) or not blamed(claims, opened, result).keys() <= blames:
+        unpaid = not full and not shown <= counted.get(slot, frozenset())
+        spared = not all_blame and not blamed(claims, opened, result).keys() <= blames
+        if unpaid or spared:
             return f"passes over the claim of slot {slot}"
     return ""
 
 
-def merged(known: Sequence[Claimed], new: Iterable[Claimed], most: int) -> tuple[Claimed, ...]:
-    """Both, each receipt once, and no more than ``most``."""
-    said = dict.fromkeys(replace(item, signature="") for item in known)
-    fresh = [item for item in new if replace(item, signature="") not in said]
-    return (*known, *fresh)[:most]
+def merged(known: Iterable[Claimed], new: Iterable[Claimed], result: Result, most: int) -> tuple[Claimed, ...]:
+    """Both of one sender, no more than ``most``: the reducers' own first, each only where it shows a chunk more."""
+    both = _each_chunk_once(
+        (*known, *new), lambda item: omitted(item, result), lambda item: item.signer == item.reducer
+    )
+    return both[:most]
+
+
+def weightiest(claims: Mapping[int, Sequence[Claimed]], most: int) -> tuple[Claimed, ...]:
+    """No more than ``most`` of the claims of all senders, by slot: first those that prove an omission."""
+    every = (item for _, items in sorted(claims.items()) for item in items)
+    return tuple(sorted(every, key=lambda item: item.signer != item.reducer)[:most])

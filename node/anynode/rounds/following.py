@@ -201,7 +201,7 @@ def absorb(state: State, record: Record, now: float) -> Step:
         case Assign():
             return _absorb_assign(state, body, now), []
         case Result():
-            claims = claimable(state.slot, body, state.receipts)
+            claims = claimable(state.slot, state.open, body, state.receipts) if state.open is not None else ()
             return replace(
                 state, result=body, claims={**state.claims, body.round: claims} if claims else state.claims
             ), []

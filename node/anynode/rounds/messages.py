@@ -261,7 +261,9 @@ class DeliveryReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The result of a round leaves out ``slot``, although there are these receipts for what it delivered."""
+    """The result of a round leaves out ``slot``, although there are these receipts for what it delivered. It is signed,
+    so that nobody else fills what is kept of its claims with receipts of little worth.
+    """
 
     __pydantic_config__ = _STRICT
     kind: Literal["claim"]
@@ -269,3 +271,4 @@ class Claim:
     round: Round
     slot: Slot
     receipts: Annotated[tuple[DeliveryReceipt, ...], MinLen(1), MaxLen(RECEIPTS_MAX)]
+    signature: Signature = ""

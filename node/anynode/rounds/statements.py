@@ -12,13 +12,13 @@ from anynode.rounds.appeals import Appeal
 from anynode.rounds.ballots import Standing
 from anynode.rounds.course import Committed
 from anynode.rounds.judgements import Redone
-from anynode.rounds.messages import ChunkDone, Commitment, DeliveryReceipt, Join, Receipt, StateReport
+from anynode.rounds.messages import ChunkDone, Claim, Commitment, DeliveryReceipt, Join, Receipt, StateReport
 from anynode.rounds.votes import Vote
 from anynode.rounds.words import receipted
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.signing import Kind, Statement
 
-Signed = Appeal | Join | Commitment | Receipt | DeliveryReceipt | ChunkDone | StateReport | Vote | Standing
+Signed = Appeal | Join | Commitment | Receipt | DeliveryReceipt | ChunkDone | Claim | StateReport | Vote | Standing
 
 
 def statement(job: str, message: Signed) -> Statement:
@@ -71,6 +71,14 @@ def statement(job: str, message: Signed) -> Statement:
                 ("attempt", "uint32", message.attempt),
                 ("slot", "uint32", message.slot),
                 ("averages", "bytes32", digest([asdict(item) for item in message.averages])),
+            )
+        case Claim():
+            return struct(
+                "Claim",
+                job,
+                ("round", "uint64", message.round),
+                ("slot", "uint32", message.slot),
+                ("receipts", "bytes32", digest([asdict(item) for item in message.receipts])),
             )
         case StateReport():
             return struct(

@@ -16,7 +16,7 @@ from anynode.jobs.job import JOB_BYTES_MAX, Job
 from anynode.rounds import wire
 from anynode.rounds.certificates import Verifiers
 from anynode.rounds.ids import Address, Hash, Line
-from anynode.rounds.messages import ChunkDone, Commitment, DeliveryReceipt, Elsewhere, Join, Receipt, StateReport
+from anynode.rounds.messages import ChunkDone, Claim, Commitment, DeliveryReceipt, Elsewhere, Join, Receipt, StateReport
 from anynode.rounds.roster import Roster
 from anynode.rounds.statements import statement
 from anynode.swarm.limits import Rate
@@ -112,10 +112,7 @@ class CoordinatorLink:
 
         ``roster`` has noted the records that are known here; without it none are read.
         """
-        if isinstance(message, Join | Commitment | ChunkDone | DeliveryReceipt | StateReport):
-            signature = sign(self._account, self.domain, statement(job_id, message))
-            message = replace(message, signature=signature)
-        request = job_id.encode() + wire.encode(message)
+        request = self._request(job_id, message)
         asked = self.coordinator_peer
         try:
             data = await self.peer.call(asked, ROUND, request, CALL_TIMEOUT_S, wire.RECORDS_BYTES_MAX)
@@ -136,7 +133,7 @@ class CoordinatorLink:
 
     async def tell_all(self, job_id: str, message: wire.Said, *, besides: str = "") -> None:
         """Say something to every verifier but the one at ``besides``; who does not answer is not told."""
-        request = job_id.encode() + wire.encode(message)
+        request = self._request(job_id, message)
         calls = (
             self.peer.call(peer, ROUND, request, TELL_TIMEOUT_S, wire.RECORDS_BYTES_MAX)
             for peer in self._peers
@@ -145,6 +142,12 @@ class CoordinatorLink:
         for answer in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(answer, BaseException) and not isinstance(answer, UserError):
                 raise answer
+
+    def _request(self, job_id: str, message: wire.Said) -> bytes:
+        """A message with our signature, where it has one."""
+        if isinstance(message, Join | Commitment | ChunkDone | DeliveryReceipt | Claim | StateReport):
+            message = replace(message, signature=sign(self._account, self.domain, statement(job_id, message)))
+        return job_id.encode() + wire.encode(message)
 
     def signer_of(self, job_id: str, receipt: Receipt) -> str:
         """Whose receipt it is."""

@@ -10,25 +10,27 @@ import pytest
 from round_actors import ALICE, BOB, BODIES, DOMAIN, JOB, OTHER_JOB, PEER_ID, SIGNATURE, chain_of, key
 
 from anynode.rounds.course import Seal
-from anynode.rounds.messages import Average, ChunkDone, Commitment, DeliveryReceipt, Join, Receipt, StateReport
+from anynode.rounds.messages import Average, ChunkDone, Claim, Commitment, DeliveryReceipt, Join, Receipt, StateReport
 from anynode.rounds.statements import commitment_of, statement
 from anynode.rounds.votes import Vote
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.signing import SigningDomain, check, sign
 
 ROOT, TRACE = "3" * 64, "4" * 64
+RECEIPTED = DeliveryReceipt("delivery_receipt", BOB, 1, 0, 3, 2, (5,), (ROOT,), (), SIGNATURE)
 MESSAGES: dict[str, Any] = {
     "join": Join("join", ALICE, PEER_ID, "class", "1", True, False),
     "commitment": Commitment("commitment", ALICE, 1, 2, 3, 6, 2, ROOT, TRACE, "class", "1", 7),
     "receipt": Receipt("receipt", ALICE, 1, 2, ROOT, TRACE),
     "delivery_receipt": DeliveryReceipt("delivery_receipt", ALICE, 1, 0, 3, 2, (5,), (ROOT,), (5,)),
     "chunk_done": ChunkDone("chunk_done", ALICE, 1, 0, 3, (Average(5, (0, 2), ROOT),)),
+    "claim": Claim("claim", ALICE, 1, 3, (RECEIPTED,)),
     "state_report": StateReport("state_report", ALICE, 1, ROOT),
     "vote": Vote(2, 3, "prepare", ROOT),
 }
 UNSIGNED = {"kind", "signature"}
 """Not in the struct: its name says the kind."""
-SIGNER_NAMED = {"join", "commitment", "chunk_done", "state_report", "delivery_receipt"}
+SIGNER_NAMED = {"join", "commitment", "chunk_done", "claim", "state_report", "delivery_receipt"}
 """Where the signer is the node itself, its address comes out of the signature."""
 
 

@@ -42,7 +42,7 @@ TO_COORDINATOR = (
     Commitment("commitment", ALICE, 1, 2, 3, 6, 2, ROOT, TRACE, "class", "1", 7, SIGNATURE),
     ChunkDone("chunk_done", ALICE, 1, 0, 2, (Average(3, (0, 2), ROOT), Average(5, (0,), TRACE)), SIGNATURE),
     StateReport("state_report", ALICE, 1, ROOT, SIGNATURE),
-    Claim("claim", ALICE, 1, 2, (DELIVERY_RECEIPT,)),
+    Claim("claim", ALICE, 1, 2, (DELIVERY_RECEIPT,), SIGNATURE),
     Leave("leave", ALICE),
 )
 RECEIPT = Receipt("receipt", ALICE, 1, 2, ROOT, TRACE, SIGNATURE)

@@ -6,6 +6,7 @@ ones. Nobody can write another's word, but a liar signs whatever it likes.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import math
@@ -14,6 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from blake3 import blake3
+from hexbytes import HexBytes
+from web3 import Web3
+
 from anynode.rounds import quorum, voting
 from anynode.rounds.ballots import (
     Advanced,
@@ -21,6 +26,7 @@ from anynode.rounds.ballots import (
     Certified,
     Check,
     Checked,
+    Checking,
     Expected,
     Proposal,
     Proven,
@@ -31,17 +37,28 @@ from anynode.rounds.ballots import (
     Wanted,
 )
 from anynode.rounds.certificates import Verifiers
-from anynode.rounds.course import Begin
-from anynode.rounds.records import GENESIS, Record, SignedRecord
+from anynode.rounds.course import Begin, Seal
+from anynode.rounds.records import GENESIS, Body, Record, SignedRecord
 from anynode.rounds.votes import Equivocation, Vote
+from anynode_contracts.errors import RefusedError
+from anynode_verifier.block_checks import BlockChecks
+from anynode_verifier.blocks import Blocks
+from anynode_verifier.repeats import own_draw, share_ppm
 
 JOB = "5" * 64
-VICES = ("two records", "signs anything", "silent", "no follower", "runs ahead", "forgets", "hides", "idle", "replays")
+VICES = (
+    *("two records", "signs anything", "silent", "no follower", "runs ahead", "forgets", "hides"),
+    *("idle", "replays", "seals far off", "accepts falsely"),
+)
 """Of a liar: it gives one record to some and another to others; votes for whatever it hears of; says nothing; proposes
 what does not follow; claims high views; keeps no lock; tells only one that it certifies, and then proposes another; is
-there and proposes nothing; says again where others stood, those that are dead too.
+there and proposes nothing; says again where others stood, those that are dead too; seals a round that could never be
+judged; has false work accepted, as which each of the others finds it that repeats it.
 """
-RECORD_DUE_S = 20.0
+RECORD_DUE_S, REPLAY_S = 20.0, 25.0
+"""Of every third record work is replayed before it is signed, by those who draw it, longer than anything else may take.
+"""
+FALSE = 98
 GOOD, BAD = 1, 99
 
 
@@ -98,6 +115,17 @@ def is_signed(signed: SignedRecord, phase: Any, verifiers: Verifiers) -> bool:
 def is_proof(proof: Equivocation) -> bool:
     words = tuple(word(proof.signer, vote) for vote in proof.votes)
     return proof.records[0] != proof.records[1] and words == proof.signatures
+
+
+class SimulatedBlocks(Blocks):
+    """A chain with a block a second."""
+
+    def __init__(self, world: QuorumWorld) -> None:
+        super().__init__(Web3(), "simulated", clock=lambda: world.now)
+        self._world = world
+
+    def _read(self, which: int | str | HexBytes) -> tuple[int, str] | None:
+        return int(self._world.now), "0x" + "1" * 64
 
 
 class QuorumWorld:
@@ -233,17 +261,46 @@ class QuorumWorld:
             self._want(node)
 
     def _want(self, node: Verifier) -> None:
-        body = Begin("begin", BAD if node.vice == "no follower" else GOOD, f"{self.random.getrandbits(256):064x}")
-        self.feed(node, Wanted(Record(JOB, node.state.height, node.state.head, body)))
+        kind = {"no follower": BAD, "accepts falsely": FALSE}.get(node.vice, GOOD)
+        body: Body = Begin("begin", kind, f"{self.random.getrandbits(256):064x}")
+        if node.vice == "seals far off":
+            body = Seal("seal", 0, (), (), "0" * 64, 1 << 48, (), node.name, ())
+        record = Record(JOB, node.state.height, node.state.head, body)
+        self.feed(node, Wanted(record, self._check_s(record)))
+
+    def _check_s(self, record: Record) -> float:
+        judges = record.height % 3 == 2 or (isinstance(record.body, Begin) and record.body.protocol == FALSE)
+        return REPLAY_S if judges else 0.0
+
+    def repeats(self, node: Verifier, height: int) -> bool:
+        """Whether this verifier replays what the record of this height judges."""
+        key = blake3(f"{self.seed} {node.name}".encode()).digest()
+        return own_draw(key, JOB, share_ppm(self.verifiers))(height, 0)
+
+    def _follows(self, node: Verifier, record: Record) -> bool:
+        """What the shell finds of a record, as real ones do."""
+        match record.body:
+            case Seal() as seal:
+                try:
+                    asyncio.run(BlockChecks(SimulatedBlocks(self)).sealed(seal))
+                except RefusedError:
+                    return False
+                return True
+            case Begin(protocol=kind):
+                return kind == GOOD or (kind == FALSE and not self.repeats(node, record.height))
+            case _:
+                return False
 
     def _carry_out(self, node: Verifier, effect: Any) -> None:
         match effect:
             case Say():
                 self._say(node, effect.message)
             case Check():
-                assert isinstance(effect.record.body, Begin)
-                answer = Checked(effect.record.hash, effect.record.body.protocol == GOOD or not node.honest)
-                self._later(node, self.random.uniform(0.0, 0.5), answer)
+                record = effect.record
+                self._later(node, 0.0, Checking(record.hash, self._check_s(record)))
+                replays_s = self._check_s(record) if node.honest and self.repeats(node, record.height) else 0.0
+                takes_s = self.random.uniform(0.0, replays_s or 0.5)
+                self._later(node, takes_s, Checked(record.hash, not node.honest or self._follows(node, record)))
             case Certified():
                 self._keep(node, effect.signed)
                 if node.honest and self.now <= self.weather.until_s and self.random.random() < self.weather.mute:

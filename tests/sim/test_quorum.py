@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from quorum_world import BAD, RECORD_DUE_S, VICES, QuorumWorld, Weather
+from quorum_world import BAD, FALSE, RECORD_DUE_S, VICES, QuorumWorld, Weather
 
 from anynode.rounds import voting
 from anynode.rounds.course import Begin
@@ -62,7 +62,7 @@ def check_safety(world: QuorumWorld) -> None:
         assert views == sorted(views), f"the views of a chain go back{again}"
         assert not node.state.excluded & {other.name for other in world.nodes.values() if other.honest}, again
     for signed in longest:
-        assert isinstance(signed.record.body, Begin)
+        assert isinstance(signed.record.body, Begin), f"a round was sealed that nobody can judge{again}"
         assert signed.record.body.protocol != BAD, f"what does not follow was certified{again}"
 
 
@@ -112,12 +112,37 @@ def test_a_liar_does_not_keep_a_dead_holder_alive() -> None:
         world.run(2.0)
         holder = next(node for node in world.living if voting.on_duty(node.state))
         world.kill(holder)
-        world.goal = max(len(node.chain) for node in world.living) + 3
-        died_at = world.now
+        world.goal, view = max(len(node.chain) for node in world.living) + 3, holder.state.view
+        world.run(world.now + RECORD_DUE_S - 1.0)
+        assert all(node.state.view > view for node in world.living), "its silence alone ends its duty"
         world.run(LIMIT_S)
         check_safety(world)
         assert world.finished(), f"they got no further by {world.now:.0f} s; replay with seed {seed}"
-        assert world.now - died_at < RECORD_DUE_S, "its silence alone ends its duty"
+
+
+def test_a_seal_that_nobody_could_judge_is_not_certified() -> None:
+    for seed in range(5):
+        world = QuorumWorld(seed, ["", "seals far off", "", ""], Weather(), goal=6)
+        world.run(LIMIT_S)
+        check_safety(world)
+        assert world.finished(), f"they got no further by {world.now:.0f} s"
+        assert any(signed.view for signed in world.living[0].chain), "the liar was on duty first"
+
+
+def test_a_false_acceptance_is_stopped_where_enough_of_the_others_repeat_it() -> None:
+    """By two of three, which happens three times in four; and the duty moves on to one that tells the truth."""
+    seeds, passed = 150, 0
+    for seed in range(seeds):
+        world = QuorumWorld(seed, ["", "accepts falsely", "", ""], Weather(), goal=1)
+        world.run(LIMIT_S)
+        check_safety(world)
+        assert world.finished(), f"they got no further by {world.now:.0f} s; replay with seed {seed}"
+        first = world.living[0].chain[0].record.body
+        repeating = sum(world.repeats(node, 0) for node in world.living)
+        assert isinstance(first, Begin)
+        assert (first.protocol == FALSE) == (repeating < 2), f"{repeating} have repeated it; replay with seed {seed}"
+        passed += first.protocol == FALSE
+    assert 0.16 < passed / seeds < 0.36, "26 % of them pass"
 
 
 def test_a_single_verifier_certifies_at_once() -> None:

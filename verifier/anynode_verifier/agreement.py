@@ -23,6 +23,7 @@ from anynode.rounds.ballots import (
     Certified,
     Check,
     Checked,
+    Checking,
     Effect,
     Event,
     Proposal,
@@ -71,7 +72,8 @@ class Follows(Protocol):
 class Agreement:
     """One verifier's part in the agreement on a job. ``peer_of`` maps every other verifier to its libp2p peer.
 
-    ``follows`` looks at each proposed record; ``keep(signed)`` takes a certified one in, in order.
+    ``follows`` looks at each proposed record, which may take ``check_s``; ``keep(signed)`` takes a certified one in, in
+    order.
     """
 
     def __init__(
@@ -85,11 +87,13 @@ class Agreement:
         account: LocalAccount,
         domain: SigningDomain,
         follows: Follows,
+        check_s: Callable[[Record], float],
         keep: Callable[[SignedRecord], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._chain, self._peer, self._peer_of = chain, peer, peer_of
         self._account, self._domain, self._follows, self._keep, self._clock = account, domain, follows, keep, clock
+        self._check_s = check_s
         self._kept_path, self._proofs_path = folder / "promises.json", folder / "proofs.json"
         self._inbox: asyncio.Queue[Said | Event | tuple[SignedRecord, ...]] = asyncio.Queue()
         self._calls: set[asyncio.Future[None]] = set()
@@ -180,6 +184,7 @@ class Agreement:
             case Say():
                 self._say(self._signed(effect.message))
             case Check():
+                self._inbox.put_nowait(Checking(effect.record.hash, self._check_s(effect.record)))
                 self._in_background(self._check(effect.record))
             case Certified():
                 await self._advance(effect.signed)

@@ -92,6 +92,14 @@ class Blocks:
             await asyncio.sleep(BLOCK_PAUSE_S)
         return found
 
+    async def see(self, height: int) -> str:
+        """The hash of a block, as soon as there is one, however long the chain is silent before."""
+        while True:
+            try:
+                return await self.wait_for(height)
+            except UnreachableError:
+                await asyncio.sleep(BLOCK_PAUSE_S)
+
     async def wait_for_height_of(self, block_hash: str) -> int:
         """The height of a block, as soon as the chain has it. Raises ``UnreachableError``."""
         while (found := await self.height_of(block_hash)) is None:  # noqa: ASYNC110 (an RPC tells no event)

@@ -5,20 +5,19 @@ A limit that is too short for an honest one does no harm: the duty goes round, a
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from anynode.rounds import coordinator
 from anynode.rounds.audits import Audit
 from anynode.rounds.ballots import Expected
-from anynode.rounds.course import Open
+from anynode.rounds.course import Assign, Open
+from anynode.rounds.judgements import Verdict
+from anynode.rounds.records import Body
 from anynode.rounds.standing import EVERY_TIME_PPM
-from anynode_contracts.errors import UnreachableError
 from anynode_verifier.agreement import Agreement
 from anynode_verifier.asking_auditors import ROUNDS_TO_ANSWER
-from anynode_verifier.blocks import BLOCK_PAUSE_S, Blocks
+from anynode_verifier.blocks import Blocks
 
 DUE_MARGIN_S = 60.0
 """What blocks, votes and calls may add to a round's own deadlines."""
@@ -27,8 +26,8 @@ OPENING_S = 600.0
 members need to fetch a state and report it, and where too few are there the duty goes round to no harm: they ask all
 verifiers for who has it.
 """
-REPLAYS_EACH = 2
-"""Each audited work: the second replay is for what the first has found to differ."""
+REPLAYS_EACH = 3
+"""Each audited work: by the holder of the duty, a second time where that has found a difference, and by who signs."""
 
 
 def record_due_s(state: coordinator.State) -> float:
@@ -37,7 +36,25 @@ def record_due_s(state: coordinator.State) -> float:
         return math.inf
     if state.phase is coordinator.Phase.WAITING or state.open is None:
         return OPENING_S
-    return DUE_MARGIN_S + _round_s(state.open)
+    replays = 0
+    if state.phase is coordinator.Phase.ADMITTING and state.seal is not None:
+        replays = REPLAYS_EACH * _newcomers(state, (item.slot for item in state.seal.commitments))
+    return DUE_MARGIN_S + (1 + replays) * _round_s(state.open)
+
+
+def check_s(body: Body, state: coordinator.State) -> float:
+    """How long those may take who repeat the work that a record judges before they sign it. ``state`` is of its round,
+    or a later one.
+    """
+    longest_s = state.rules.work_s + state.rules.exchange_s
+    match body:
+        case Assign(attempt=0):
+            return longest_s * _newcomers(state, body.accepted)
+        case Verdict():
+            repeated = (item.evidence in ("exact", "tolerant") or item.outcome == "void" for item in body.judged)
+            return longest_s * sum(repeated)
+        case _:
+            return 0.0
 
 
 def verdict_due_s(audit: Audit) -> float:
@@ -55,18 +72,16 @@ async def watch_verdicts(agreement: Agreement, blocks: Blocks, state: Callable[[
     while True:
         await agreement.until(lambda: bool(state().audits))
         number, audit = next(iter(state().audits.items()))
-        await _block_is_there(blocks, audit.seal.audit_height)
+        await blocks.see(audit.seal.audit_height)
         agreement.feed(Expected("verdict", verdict_due_s(audit)))
         await agreement.until(lambda number=number: number not in state().audits)  # type: ignore[misc]
         agreement.feed(Expected("verdict", math.inf))
 
 
-async def _block_is_there(blocks: Blocks, height: int) -> None:
-    while True:
-        with contextlib.suppress(UnreachableError):
-            await blocks.wait_for(height)
-            return
-        await asyncio.sleep(BLOCK_PAUSE_S)
+def _newcomers(state: coordinator.State, slots: Iterable[int]) -> int:
+    """How many of these slots of the round under way have to be replayed before it goes on."""
+    members = state.open.members if state.open is not None else ()
+    return sum(slot < len(members) and not members[slot].proven for slot in slots)
 
 
 def _round_s(opened: Open) -> int:

@@ -19,7 +19,7 @@ from anynode.rounds.effects import Append, CoordinatorEffect
 from anynode.rounds.events import CoordinatorMessage
 from anynode.rounds.records import Record
 from anynode_verifier.agreement import Agreement
-from anynode_verifier.dues import record_due_s
+from anynode_verifier.dues import check_s, record_due_s
 from anynode_verifier.effect_names import failure_key
 from anynode_verifier.word_book import WordBook
 
@@ -130,4 +130,4 @@ class Duty:
             await agreement.until(lambda height=record.height: len(self._chain.records) >= height)  # type: ignore[misc]
             if isinstance(record.body, Seal):
                 await asyncio.to_thread(self._words.sync)  # what it says of missing slots is said with it
-            agreement.feed(Wanted(record))
+            agreement.feed(Wanted(record, check_s(record.body, self.driver.state)))

@@ -1,6 +1,7 @@
 """What a verifier checks of a record that another proposes, and how it keeps up with the rounds of that one.
 
-It follows the chain like an auditor, applies every round itself, and repeats every rejection before it signs it.
+It follows the chain like an auditor, applies every round itself, and repeats every rejection before it signs it, every
+admission, and a share of the rest.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from anynode.rounds.corrections import run_to, slots_by_round
 from anynode.rounds.course import Assign, Begin, ChunkResult, Close, Finish, Open, Reason, Result, Seal
 from anynode.rounds.effects import AverageAgain, Recompute, Replay
 from anynode.rounds.enquiries import task_key, task_seed
-from anynode.rounds.events import Plan
+from anynode.rounds.events import Plan, Replayed
 from anynode.rounds.judgements import Claimed, Correct, Outcome, Ruling, Verdict
 from anynode.rounds.records import Record
+from anynode.rounds.standing import Standing
 from anynode.swarm.payloads import fetch_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
@@ -32,6 +34,7 @@ from anynode_verifier.block_checks import BlockChecks
 from anynode_verifier.chunk_audits import ChunkAuditor
 from anynode_verifier.lineage import Reader, Round
 from anynode_verifier.readable import unreadable
+from anynode_verifier.repeats import Repeats
 from anynode_verifier.replays import Replayer
 from anynode_verifier.withholding import AskSealer
 
@@ -39,8 +42,8 @@ log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Checks one job's records. ``sources`` names the libp2p peers of the other verifiers; ``has_ended`` says whether
-    the job is over on the chain.
+    """Checks one job's records. ``sources`` names the libp2p peers of the other verifiers, ``draws`` says of which work
+    this one repeats the acceptance; ``has_ended`` says whether the job is over on the chain.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Follower:
         peer: Peer,
         trainers: TrainerKeeper,
         replayer: Replayer,
+        draws: Callable[[int, int], bool],
         chunk_auditor: ChunkAuditor,
         averager: Averager,
         blocks: BlockChecks,
@@ -70,6 +74,7 @@ class Follower:
         self._checked: dict[str, Reader] = {}
         self._applying = asyncio.Lock()
         self._replayed: dict[tuple[int, int], str] = {}
+        self.repeats = Repeats(self._replay, draws)
         self._heard: dict[tuple[int, int], bool] = {}
         self._roots: dict[int, str] = {}
 
@@ -95,6 +100,8 @@ class Follower:
         """A certified record: what comes next builds on it."""
         trial = self._checked.get(record.hash)
         self._checked = {}
+        if isinstance(record.body, Verdict):
+            self.repeats.forget(record.body.round)
         if trial is not None:
             self._reader = trial
             return
@@ -154,6 +161,8 @@ class Follower:
                 _require(begin.state_root == self._start_root, "it begins with another state than the job's model")
             case Assign(attempt=0) as assign:
                 await self._confirm(self._reader.opened, self._reader.seal, assign.rejected)
+                if self._reader.opened is not None and self._reader.seal is not None:
+                    await self.repeats.admitted(self._reader.opened, self._reader.seal, assign)
             case Assign() as assign:
                 await self._confirm_unreadable(assign)
             case Result(chunks=entries):
@@ -175,6 +184,7 @@ class Follower:
                 await self._confirm(round_.open, round_.seal, rejected)
                 await self._confirm_reductions(round_, verdict)
                 await self._confirm_tasks(round_.open, round_.seal, verdict)
+                await self.repeats.judged(round_.open, round_.seal, verdict, self._is_proven)
             case Correct() as correct:
                 await self._repeat_correction(correct)
             case Ruling() as ruling:
@@ -202,6 +212,15 @@ class Follower:
                     )
             case _:
                 pass
+
+    def _is_proven(self, node: str) -> bool:
+        return self._reader.standings.get(node, Standing()).proven
+
+    async def _replay(self, effect: Replay) -> Replayed:
+        """Replay work as if on duty, from the state of its round."""
+        if not self._has_state(effect.open.state_root):
+            await self._fetch_state(effect.open)
+        return await self._replayer.replay(effect)
 
     async def _repeat_correction(self, correct: Correct) -> None:
         """Repeat each excised work that no verdict has rejected, then the averages and the outer steps without it."""

@@ -17,7 +17,7 @@ from anynode.rounds import coordinator, voting, wire
 from anynode.rounds.audit_secrets import opens
 from anynode.rounds.certificates import Verifiers
 from anynode.rounds.chain import RecordLog
-from anynode.rounds.course import Member, Result, Seal
+from anynode.rounds.course import Close, Member, Result, Seal
 from anynode.rounds.effects import (
     Answer,
     Append,
@@ -58,7 +58,7 @@ from anynode_verifier.blocks import Blocks
 from anynode_verifier.chunk_audits import ChunkAuditor
 from anynode_verifier.connections import closed_connections
 from anynode_verifier.drawing import draw_audits
-from anynode_verifier.dues import watch_verdicts
+from anynode_verifier.dues import check_s, watch_verdicts
 from anynode_verifier.duty import Duty
 from anynode_verifier.excision import Excisions
 from anynode_verifier.follower import Follower
@@ -69,6 +69,7 @@ from anynode_verifier.progress import Progress
 from anynode_verifier.pushing import Pushing, reachable
 from anynode_verifier.rates import AuditRate, audit_rate, reward_wei
 from anynode_verifier.readable import unreadable
+from anynode_verifier.repeats import own_draw, repeat_ahead, share_ppm
 from anynode_verifier.replays import Replayer
 from anynode_verifier.stakes import Stakes
 from anynode_verifier.withholding import Sealers
@@ -144,6 +145,7 @@ class JobRun:
             peer=peer,
             trainers=trainers,
             replayer=replayer,
+            draws=own_draw(rules.audit_key, job.job_id, share_ppm(verifiers)),
             chunk_auditor=self._chunk_auditor,
             averager=averager,
             blocks=BlockChecks(blocks),
@@ -161,6 +163,7 @@ class JobRun:
             account=account,
             domain=domain,
             follows=self.follower.follows,
+            check_s=lambda record: check_s(record.body, self.driver.state),
             keep=self._keep,
             clock=clock,
         )
@@ -214,6 +217,7 @@ class JobRun:
                 task.cancel()
             await asyncio.gather(*tasks, *self._background, return_exceptions=True)
             await self._excisions.close()
+            await self.follower.repeats.close()
             await self._trainers.close()
             await self._replayer.close()
 
@@ -372,6 +376,10 @@ class JobRun:
         opened, body = self.driver.state.open, record.body
         if isinstance(body, Result) and not ours and opened is not None:
             self._in_background(self.follower.keep_up(opened, body))
+        if isinstance(body, Seal | Close) and not ours:
+            repeats = self.follower.repeats
+            ahead = repeat_ahead(body, repeats, lambda: self.driver.state, self._blocks, self._ask_sealer)
+            self._in_background(ahead)
         self._note_times(record)
         self._on_record(self, record)
         if self.agreement.on_duty:

@@ -89,9 +89,18 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What this verifier wants recorded next, when it is on duty."""
+    """What this verifier wants recorded next, when it is on duty. Others may take ``check_s`` to check it."""
 
     record: Record
+    check_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """To see whether a proposed record follows may take so long, here or elsewhere."""
+
+    record: str
+    check_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,7 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """See whether this record follows; answer `Checked`."""
+    """See whether this record follows; answer `Checking` and then `Checked`."""
 
     record: Record
 
@@ -152,5 +161,5 @@ class Supply:
 
 
 Said = Standing | Proposal | Ballot | Proven
-Event = Tick | Wanted | Checked | Advanced | Expected
+Event = Tick | Wanted | Checking | Checked | Advanced | Expected
 Effect = Say | Check | Certified | Supply

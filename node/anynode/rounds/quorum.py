@@ -17,6 +17,7 @@ from anynode.rounds.ballots import (
     Certified,
     Check,
     Checked,
+    Checking,
     Effect,
     Event,
     Expected,
@@ -46,6 +47,7 @@ from anynode.rounds.voting import (
     own_standing,
     patience,
     renewed,
+    under_check_s,
 )
 
 HEIGHTS_KEPT = 8
@@ -76,7 +78,10 @@ def apply(state: State, message: Said | Event, now: float) -> Step:
         case Proven():
             state = replace(state, proofs={**{proof.signer: proof for proof in message.proofs}, **state.proofs})
         case Wanted():
-            state = replace(state, wanted=message.record)
+            check_s = {**state.check_s, message.record.hash: message.check_s}
+            state = replace(state, wanted=message.record, check_s=check_s)
+        case Checking():
+            state = replace(state, check_s={**state.check_s, message.record: message.check_s})
         case Checked():
             state = replace(state, checks={**state.checks, message.record: message.follows})
         case Advanced():
@@ -169,9 +174,10 @@ def _advanced(state: State, done: Advanced, now: float) -> State:
     ballots = {key: item for key, item in state.ballots.items() if key[1] >= done.height - HEIGHTS_KEPT}
     kept = replace(state.kept, view=max(state.view, done.view), lock=None)
     state = replace(state, height=done.height, head=done.head, wanted=wanted, ballots=ballots, known={}, checks={})
+    kept_s = {wanted.hash: state.check_s[wanted.hash]} if wanted is not None else {}
     new = {what for what in state.dues if what == "record" or kept.view > state.view}
     dues = {**state.dues, **renewed({what: state.dues[what] for what in new}, now)}
-    return replace(fresh_view(state, kept, now), done=False, failures=0, dues=dues)
+    return replace(fresh_view(state, kept, now), done=False, failures=0, dues=dues, check_s=kept_s)
 
 
 # ---------------------------------------------------------------- time
@@ -188,8 +194,8 @@ def _tick(state: State, now: float) -> Step:
     late = (
         has_forgotten(state)
         or now - state.heard_at > state.rules.silent_s * times
-        or now - state.proposed_at > state.rules.stuck_s * times
-        or any(due.is_late(now) for due in state.dues.values())
+        or now - state.proposed_at > (state.rules.stuck_s + under_check_s(state)) * times
+        or any(due.is_late(now) for what, due in state.dues.items() if what != "record" or not under_check_s(state))
     )
     # Alone in its view, a verifier waits for the others: it would only run away from them.
     if late and len(ahead - state.excluded) >= state.needed:

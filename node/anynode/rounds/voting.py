@@ -21,7 +21,7 @@ PATIENCE_MAX = 16
 
 def patience(failures: int) -> int:
     """How much longer one waits after so many failed views: all meet in one, and who needs longer gets it."""
-    return min(PATIENCE_MAX, 2 ** min(failures, PATIENCE_MAX))
+    return min(PATIENCE_MAX, 1 << min(failures, PATIENCE_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class State:
     """What one verifier knows of the agreement on the record at ``height``, which follows ``head``.
 
     ``known`` are records of that height by their hashes; ``checks`` says which of them follow, None while that is not
-    known yet. ``done``: one of them is certified and on its way to the disk.
+    known yet, and ``check_s`` how long it may take to find out. ``done``: one of them is certified and on its way to
+    the disk.
     """
 
     rules: Rules
@@ -83,6 +84,7 @@ class State:
     ballots: Mapping[tuple[str, int, int, Phase], Ballot] = field(default_factory=dict)
     known: Mapping[str, Record] = field(default_factory=dict)
     checks: Mapping[str, bool | None] = field(default_factory=dict)
+    check_s: Mapping[str, float] = field(default_factory=dict)
     wanted: Record | None = None
     done: bool = False
     failures: int = 0
@@ -129,6 +131,14 @@ def has_forgotten(state: State) -> bool:
 def has_voted(state: State, vote: Vote | None) -> bool:
     """Whether this is a vote on the next record, in this view."""
     return vote is not None and (vote.height, vote.view) == (state.height, state.view)
+
+
+def under_check_s(state: State) -> float:
+    """How long others may take to check what is proposed. Whoever has found that it does not follow does not wait."""
+    if state.proposal is None:
+        return 0.0
+    digest = state.proposal.basis.record.hash
+    return 0.0 if state.checks.get(digest) is False else state.check_s.get(digest, 0.0)
 
 
 def own_standing(state: State) -> Standing:

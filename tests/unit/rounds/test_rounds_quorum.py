@@ -15,6 +15,7 @@ from anynode.rounds.ballots import (
     Certified,
     Check,
     Checked,
+    Checking,
     Effect,
     Expected,
     Proposal,
@@ -232,6 +233,20 @@ def test_a_new_holder_has_its_own_time_for_a_verdict() -> None:
     assert late.view == 1
     assert heard(late, after_s=90, until_s=190).view == 1
     assert heard(late, after_s=90, until_s=191).view == 2
+
+
+def test_what_takes_long_to_check_is_not_stuck_meanwhile() -> None:
+    """Neither here nor at its proposer, and the round's clock stands still for it. Who finds it false waits no more."""
+    now, _ = feed(state(), Expected("record", 60.0), proposal(A), Checking(A.hash, 100.0), now=0.0)
+    assert heard(now, after_s=0, until_s=130).view == 0
+    assert heard(now, after_s=0, until_s=131).view == 1
+    found, _ = feed(heard(now, after_s=0, until_s=50), Checked(A.hash, False), Tick(), now=51.0)
+    assert found.view == 1
+    mine = [Standing("standing", node, 0, 0) for node in (ME, THIRD, LAST)]
+    proposer, effects = feed(state(HOLDER), *mine, Wanted(A, 100.0), now=0.0)
+    assert any(isinstance(effect, Say) and isinstance(effect.message, Proposal) for effect in effects)
+    assert feed(proposer, Tick(), now=130.0)[0].view == 0
+    assert feed(proposer, Tick(), now=131.0)[0].view == 1
 
 
 def test_who_is_alone_in_its_view_does_not_run_away() -> None:

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from round_actors import BODIES, chain_of
+from round_actors import ALICE, BOB, BODIES, chain_of
 from round_centre import RULES
 from web3.types import RPCEndpoint
 
 from anynode.rounds import coordinator
 from anynode.rounds.ballots import Expected
 from anynode.rounds.course import Open, Seal
+from anynode.rounds.judgements import Judged, Verdict
 from anynode_contracts.anvil import Anvil, find_anvil
 from anynode_verifier.blocks import Blocks
-from anynode_verifier.dues import DUE_MARGIN_S, OPENING_S, record_due_s, verdict_due_s, watch_verdicts
+from anynode_verifier.dues import DUE_MARGIN_S, OPENING_S, check_s, record_due_s, verdict_due_s, watch_verdicts
 
 ROOT = Path(__file__).parents[3]
-OPEN, SEAL = BODIES[1], BODIES[2]
+OPEN, SEAL, VERDICT = BODIES[1], BODIES[2], BODIES[6]
 assert isinstance(OPEN, Open)
 assert isinstance(SEAL, Seal)
 ROUND_S = OPEN.work_s + OPEN.exchange_s
@@ -36,7 +37,9 @@ def after(records: int) -> coordinator.State:
 def test_something_is_due_as_long_as_the_job_goes_on() -> None:
     assert [record_due_s(after(count)) for count in range(len(BODIES) + 1)] == [
         *[OPENING_S] * 2,
-        *[DUE_MARGIN_S + ROUND_S] * 4,
+        DUE_MARGIN_S + ROUND_S,
+        DUE_MARGIN_S + (1 + 3) * ROUND_S,  # one newcomer is replayed for admission
+        *[DUE_MARGIN_S + ROUND_S] * 2,
         *[OPENING_S] * 2,
         math.inf,
     ]
@@ -44,9 +47,24 @@ def test_something_is_due_as_long_as_the_job_goes_on() -> None:
 
 def test_a_verdict_may_take_what_answers_and_the_expected_replays_take() -> None:
     (audit,) = after(6).audits.values()
-    assert verdict_due_s(audit) == DUE_MARGIN_S + (3 + 2 * 2) * ROUND_S
+    assert verdict_due_s(audit) == DUE_MARGIN_S + (3 + 3 * 2) * ROUND_S
     seldom = replace(audit, seal=replace(audit.seal, rates_ppm=(20_000,) * 300))
-    assert verdict_due_s(seldom) == DUE_MARGIN_S + (3 + 2 * 7) * ROUND_S
+    assert verdict_due_s(seldom) == DUE_MARGIN_S + (3 + 3 * 7) * ROUND_S
+
+
+def test_what_is_repeated_before_it_is_signed_has_its_time() -> None:
+    admitting, longest_s = after(3), RULES.work_s + RULES.exchange_s
+    judged = (Judged(0, ALICE, "accepted", "exact", "equal"), Judged(1, BOB, "void", "none", "gone"))
+    assert isinstance(VERDICT, Verdict)
+    said = {
+        BODIES[3]: 1,  # slot 0 is a newcomer
+        replace(BODIES[3], attempt=1): 0,  # type: ignore[call-arg]
+        BODIES[4]: 0,
+        VERDICT: 0,  # all was decided before the exchange
+        replace(VERDICT, judged=judged): 2,
+        replace(VERDICT, judged=(Judged(0, ALICE, "accepted", "none", "not drawn"),)): 0,
+    }
+    assert {body: check_s(body, admitting) / longest_s for body in said} == said
 
 
 class Told:

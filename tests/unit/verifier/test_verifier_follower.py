@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -11,13 +12,19 @@ from signed_world import DOMAIN, SignedWorld
 from web3 import Web3
 
 import unasked_network
+from anynode.blobs.store import BlobStore
 from anynode.rounds.certificates import Verifiers
-from anynode.rounds.course import Close, Finish, Open
+from anynode.rounds.course import Assign, Close, Finish, Open
+from anynode.rounds.effects import Replay
+from anynode.rounds.events import Replayed
+from anynode.rounds.judgements import Outcome, Verdict
+from anynode.rounds.records import Record
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_ledger.book import Book
 from anynode_ledger.chain_log import Header, keep_block, mark_posted
 from anynode_ledger.lapsing import note_deadline
+from anynode_verifier.follower import Follower
 from anynode_verifier.lineage import Reader
 from anynode_verifier.others import other_verifiers
 from anynode_verifier.stakes import Stakes
@@ -77,6 +84,76 @@ def test_whether_a_job_is_over_is_read_from_final_blocks(tmp_path: Path) -> None
         note_deadline(journal, "1" * 64, 940)  # cancelled
     assert stakes.ended(60)
     book.close()
+
+
+class Replays:
+    """A replayer that finds this work wrong, as the others do or as nobody does, and the rest as it should be."""
+
+    def __init__(self, *wrong: tuple[int, int]) -> None:
+        self.wrong = wrong
+
+    async def replay(self, effect: Replay) -> Replayed:
+        is_wrong = (effect.open.round, effect.slot) in self.wrong
+        outcome: Outcome = "rejected" if is_wrong else "accepted"
+        return Replayed(effect.open.round, effect.slot, outcome, "exact", "as replayed", effect.again)
+
+
+def follower(world: SignedWorld, folder: Path, until: Record, *wrong: tuple[int, int], draws: bool) -> Follower:
+    """One that has read the chain until this record, and is in need of no state but what is named there."""
+    nothing: Any = None
+    assert isinstance(until.body, Assign | Verdict)
+    opened = [item.body for item in world.records if isinstance(item.body, Open)]
+    known = next(body for body in opened if body.round == until.body.round)
+    found = Follower(
+        world.job,
+        DOMAIN,
+        start_root=known.state_root,
+        home=nothing,
+        store=BlobStore(folder),
+        peer=nothing,
+        trainers=nothing,
+        replayer=cast(Any, Replays(*wrong)),
+        draws=lambda _, __: draws,
+        chunk_auditor=nothing,
+        averager=nothing,
+        blocks=nothing,
+        ask_sealer=nothing,
+        claims_of=lambda _: {},
+        sources=list,
+        has_ended=lambda: False,
+    )
+    for record in world.records[: until.height]:
+        found.take(record)
+    return found
+
+
+async def test_an_admission_is_signed_where_its_replays_agree(grown: SignedWorld, tmp_path: Path) -> None:
+    """Also by a follower whose own draw names nothing."""
+    record = next(item for item in grown.records if isinstance(item.body, Assign))
+    assert isinstance(record.body, Assign)
+    cheats = [(0, reason.slot) for reason in record.body.rejected]
+    assert cheats and record.body.accepted
+    honest = follower(grown, tmp_path, record, *cheats, draws=False)
+    assert await honest.follows(record, holder="", prepared=True)
+    for slot in record.body.accepted:
+        unlike = follower(grown, tmp_path, record, *cheats, (0, slot), draws=False)
+        assert not await unlike.follows(record, holder="", prepared=True)
+
+
+async def test_a_verdict_is_signed_where_the_replays_of_what_is_drawn_agree(grown: SignedWorld, tmp_path: Path) -> None:
+    record, item = next(
+        (record, item)
+        for record in grown.records
+        if isinstance(record.body, Verdict)
+        for item in record.body.judged
+        if (item.outcome, item.evidence) == ("accepted", "exact")
+    )
+    assert isinstance(record.body, Verdict)
+    cheats = [(record.body.round, other.slot) for other in record.body.judged if other.rejected]
+    false = (record.body.round, item.slot)
+    for drawn, wrong, signed in ((True, (), True), (True, (false,), False), (False, (false,), True)):
+        reader = follower(grown, tmp_path, record, *cheats, *wrong, draws=drawn)
+        assert await reader.follows(record, holder="", prepared=True) is signed
 
 
 def test_verifiers_and_initial_peers_stand_in_one_order() -> None:

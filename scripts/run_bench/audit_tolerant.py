@@ -17,6 +17,7 @@ from report import Say
 
 from anynode.blobs.store import BlobStore
 from anynode.jobs.templates import gpt
+from anynode.rounds.audit_secrets import draw_segments
 from anynode.training.kept import KeptStates
 from anynode.training.messages import Limits, WorkSpec
 from anynode.training.opened import open_kept, save_vectors
@@ -24,7 +25,6 @@ from anynode.training.process import Trainer, TrainerSettings
 from anynode.training.trace import TraceLeaf
 from anynode_contracts.errors import UserError
 from anynode_verifier.gathering import Course, Gathering
-from anynode_verifier.tolerant import draw_segments
 
 SEED, ROUNDS, FIRST_SLOTS = 2_000, 6, 3
 MODEL = Tested("GPT of the bench `overhead`", lambda: gpt.build(batch_size=8, context=64), sums, 0.001)

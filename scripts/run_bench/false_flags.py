@@ -18,10 +18,10 @@ from false_flags_cheats import SHARES
 from false_flags_runs import Audit, Findings, Pair, findings, pairs
 from report import Goal, Report, Say
 
+from anynode.rounds.audit_secrets import SEGMENTS_DRAWN
 from anynode.rounds.lean import LEAN, UNIT
 from anynode.training.messages import Phase
 from anynode_verifier.drift import Distance, excess, worst
-from anynode_verifier.tolerant import SEGMENTS_DRAWN
 
 KEPT = Path(__file__).parents[2] / "build" / "bench" / "false-flags"
 AUDITS_DEEP = 3_000

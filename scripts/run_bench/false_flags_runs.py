@@ -19,6 +19,7 @@ from report import Say
 
 from anynode.blobs.store import BlobStore
 from anynode.device.hardware import Instructions, Precision, available_instructions, processors
+from anynode.rounds.audit_secrets import draw_segments
 from anynode.training.messages import Limits, Phase, SegmentSums, WorkSpec
 from anynode.training.process import Trainer, TrainerSettings
 from anynode_contracts.errors import RefusedError
@@ -28,7 +29,6 @@ from anynode_verifier.calibration import Entry, Thresholds
 from anynode_verifier.drift import Distance, Drift, drift_of
 from anynode_verifier.gathering import Course, Gathering, HonestAudit
 from anynode_verifier.residual import Residuals
-from anynode_verifier.tolerant import draw_segments
 
 CALIBRATION_SEEDS = 3
 FIRST_TEST_SEED = 1_000

@@ -16,11 +16,11 @@ from anynode.exact.outer import NextRound, OuterRules, apply_round
 from anynode.exact.quantise import Codec
 from anynode.exact.reduce import Contribution, ExchangeRules, reduce_chunk
 from anynode.exact.state import State
+from anynode.rounds.audit_secrets import SEGMENTS_DRAWN
 from anynode.rounds.lean import UNIT, Lean, after_residuals
 from anynode.training.messages import SegmentSums, TensorSums
 from anynode_verifier.drift import Distance, drift_of, excess
 from anynode_verifier.harm import Swarm, audited_push_max, push_of_a_round, push_until_suspected
-from anynode_verifier.tolerant import SEGMENTS_DRAWN
 
 ATTACK = Attack(
     "a bias inside the tolerance",

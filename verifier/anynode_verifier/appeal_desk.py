@@ -12,6 +12,7 @@ from pathlib import Path
 
 from anynode.jobs.job import Job
 from anynode.rounds.appeals import APPEALS_MAX, Appeal, Rejections, note, parse_appeal, refusal
+from anynode.rounds.audit_secrets import segment_seed
 from anynode.rounds.course import Close, Open, Seal
 from anynode.rounds.effects import Replay
 from anynode.rounds.events import Replayed
@@ -120,7 +121,9 @@ class AppealDesk:
         bodies = [signed.record.body for signed in self._records()]
         opened = next(body for body in bodies if isinstance(body, Open) and body.round == round_)
         seal = next(body for body in bodies if isinstance(body, Seal) and body.round == round_)
-        return Replay(opened, seal, self.rejections[round_, node].slot, again=True)
+        verdict = next(body for body in bodies if isinstance(body, Verdict) and body.round == round_)
+        seed = segment_seed(verdict.secret, verdict.block_hash)
+        return Replay(opened, seal, self.rejections[round_, node].slot, again=True, seed=seed)
 
     def ruling(self, appeal: Appeal, found: Replayed) -> Ruling:
         """What a replay makes of an appeal: equal bits alone take a rejection back."""

@@ -16,6 +16,7 @@ from typing import Annotated
 from annotated_types import MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from anynode.rounds.audit_secrets import segment_seed
 from anynode.rounds.chain import RecordLog
 from anynode.rounds.coordination import Phase, State
 from anynode.rounds.corrections import History, refusal, run_to, slots_by_round, totals
@@ -189,8 +190,11 @@ class Excisions:
         if judged.rejected:
             return Excision(round_, slot, node, judged.reason)
         await self._restore_state(round_)
+        bodies = (record.body for record in self._records.bodies)
+        verdict = next(body for body in bodies if isinstance(body, Verdict) and body.round == round_)
+        seed = segment_seed(verdict.secret, verdict.block_hash)
         for again in (False, True):
-            replayed = await self._replayer.replay(Replay(past.open, past.seal, slot, again))
+            replayed = await self._replayer.replay(Replay(past.open, past.seal, slot, again, seed))
             if replayed.outcome != "rejected":
                 raise RefusedError(
                     f"slot {slot} of round {round_} is not proven a fraud ({replayed.reason}); it stays as it is"

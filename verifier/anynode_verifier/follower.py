@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
+from anynode.rounds.audit_secrets import segment_seed
 from anynode.rounds.claims import blamed, passed_over
 from anynode.rounds.corrections import run_to, slots_by_round
 from anynode.rounds.course import Assign, Begin, ChunkResult, Close, Finish, Open, Reason, Result, Seal
@@ -181,7 +182,7 @@ class Follower:
                     for item in verdict.judged
                     if item.outcome == "rejected" and item.slot not in out
                 )
-                await self._confirm(round_.open, round_.seal, rejected)
+                await self._confirm(round_.open, round_.seal, rejected, _segment_seed(verdict))
                 await self._confirm_reductions(round_, verdict)
                 await self._confirm_tasks(round_.open, round_.seal, verdict)
                 await self.repeats.judged(round_.open, round_.seal, verdict, self._is_proven)
@@ -228,7 +229,8 @@ class Follower:
         for item in correct.excised:
             if not history.judged[item.round, item.slot].rejected:
                 past = history.rounds[item.round]
-                await self._require_fraud(Replay(past.open, past.seal, item.slot, again=True))
+                seed = _segment_seed(self._reader.lineage.verdicts[item.round])
+                await self._require_fraud(Replay(past.open, past.seal, item.slot, again=True, seed=seed))
         out = slots_by_round(correct.excised)
         for corrected in correct.rounds:
             own = await self._averager.without(history.rounds[corrected.round], out[corrected.round])
@@ -252,14 +254,16 @@ class Follower:
         except RefusedError:
             return False
 
-    async def _confirm(self, opened: Open | None, seal: Seal | None, rejected: tuple[Reason, ...]) -> None:
+    async def _confirm(
+        self, opened: Open | None, seal: Seal | None, rejected: tuple[Reason, ...], seed: str = ""
+    ) -> None:
         """Repeat each rejected work. Who was banned before is rejected for that, whatever this work is worth."""
         if opened is None or seal is None:
             return
         nodes = {item.slot: item.node for item in seal.commitments}
         for reason in rejected:
             if not self._reader.is_excluded(nodes[reason.slot]):
-                await self._require_fraud(Replay(opened, seal, reason.slot, again=True), reason)
+                await self._require_fraud(Replay(opened, seal, reason.slot, again=True, seed=seed), reason)
 
     async def _require_fraud(self, effect: Replay, reason: Reason | None = None) -> None:
         """The work differs here too; what was replayed once is remembered, for the record may be proposed again."""
@@ -298,7 +302,8 @@ class Follower:
         round_ = self._reader.lineage.rounds[ruling.round]
         key = (ruling.round, ruling.slot)
         if key not in self._heard:
-            found = await self._replayer.replay(Replay(round_.open, round_.seal, ruling.slot, again=True))
+            seed = _segment_seed(self._reader.lineage.verdicts[ruling.round])
+            found = await self._replayer.replay(Replay(round_.open, round_.seal, ruling.slot, again=True, seed=seed))
             self._heard[key] = found.outcome == "accepted"
         _require(self._heard[key] == ruling.granted, f"an appeal is decided as it is not here (round {ruling.round})")
 
@@ -324,6 +329,10 @@ class Follower:
             found = await self._replayer.recompute(Recompute(opened, seal, plan, again=True))
             wrong = found.redone is not None and found.redone != task.redone
             _require(wrong, f"auditor {task.auditor} is rejected, and its answer is not wrong here")
+
+
+def _segment_seed(verdict: Verdict) -> str:
+    return segment_seed(verdict.secret, verdict.block_hash)
 
 
 def _require(condition: bool, what: str) -> None:

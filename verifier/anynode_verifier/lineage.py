@@ -41,6 +41,7 @@ from anynode.rounds.statements import commitment_of, statement
 from anynode.rounds.table import Table
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.signing import SigningDomain, check
+from anynode_verifier.evidence_checks import fault_of_evidence
 from anynode_verifier.reduction_checks import fault_of_reductions, fault_of_signatures, fault_of_unreadable
 from anynode_verifier.sampling import drawn_of
 from anynode_verifier.task_checks import check_tasks
@@ -317,17 +318,8 @@ class Reader:
         committed = [(item.slot, item.node) for item in round_.seal.commitments]
         _require(judged == committed, record, "does not judge every commitment exactly once")
         self._check_draw(verdict, round_, record)
-        rejected = {item.slot for item in round_.assign.rejected}
-        for item in verdict.judged:
-            passed = not item.rejected and item.slot in rejected
-            _require(not passed, record, f"accepts slot {item.slot}, which was rejected before the exchange")
-            weighed = item.rejected and item.evidence == "tolerant"
-            _require(not weighed, record, f"rejects slot {item.slot} on a tolerance, which only suspends")
-            shown = not item.rejected or item.proof or item.slot in round_.ended
-            _require(bool(shown), record, f"rejects slot {item.slot} without a fraud proof")
-            measured = item.accepted and item.evidence == "tolerant"
-            fits = len(item.residuals) % 2 == 0 and (measured or not item.residuals)
-            _require(fits, record, f"has other residuals of slot {item.slot} than its evidence gives")
+        fault = fault_of_evidence(verdict, round_, self.job.training.segment_steps)
+        _require(not fault, record, fault)
         fault = fault_of_reductions(verdict, round_, self.seals, self.domain, self.job.job_id)
         _require(not fault, record, fault)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
+from anynode.rounds.audit_secrets import draw_segments, segment_seed
 from anynode.rounds.course import Committed
 from anynode.rounds.effects import AskAuditor, Recompute, Replay
 from anynode.rounds.events import Answered, Recomputed, Replayed
@@ -38,7 +39,7 @@ from anynode_verifier.drift import drift_of, excess
 from anynode_verifier.effect_names import failure_key
 from anynode_verifier.proofs import FraudProof, parse_proof
 from anynode_verifier.residual import Residuals
-from anynode_verifier.tolerant import Opener, draw_segments, fetch_state
+from anynode_verifier.tolerant import Opener, fetch_state
 from anynode_verifier.tries import Tries
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ TRACE_TIMEOUT_S = 20.0
 @dataclass(frozen=True, slots=True)
 class Case:
     """One slot's work under audit: what was committed, the order to do it again, the worker's peer. ``again``: it was
-    replayed before, and a fresh process is to look at it.
+    replayed before, and a fresh process is to look at it. ``seed`` draws its segments.
     """
 
     round: int
@@ -57,6 +58,7 @@ class Case:
     spec: WorkSpec
     worker: str
     again: bool
+    seed: str
 
     @property
     def hardware(self) -> str:
@@ -175,7 +177,9 @@ class Replayer:
     def _case(self, effect: Replay) -> Case:
         committed = next(item for item in effect.seal.commitments if item.slot == effect.slot)
         spec = work_order(self._job, effect.open, effect.slot, committed.steps, committed.micro_batch)
-        return Case(effect.open.round, committed, spec, effect.open.members[effect.slot].peer, effect.again)
+        number, worker = effect.open.round, effect.open.members[effect.slot].peer
+        seed = effect.seed or segment_seed(self._secret_of(number), "")
+        return Case(number, committed, spec, worker, effect.again, seed)
 
     async def _judged(self, case: Case) -> Replayed:
         disputed = self._disputes.of(case.round, case.committed.slot) if case.again else None
@@ -279,7 +283,7 @@ class Replayer:
 
     async def _tolerantly(self, case: Case, auditor: str) -> Replayed:
         """Judge drawn segments in another class. Only what is wrong on any machine rejects, after a second look."""
-        segments = draw_segments(self._secret_of(case.round), case.committed.slot, self._segments(case))
+        segments = draw_segments(case.seed, case.committed.slot, self._segments(case))
         try:
             opened = await self._opener.opened(case.worker, case.round, segments, self._folder(case))
         except UserError as error:
@@ -294,12 +298,13 @@ class Replayer:
             return await self._undecided(case, found.fault or "no segment was compared")
         exceeding = self._exceeding(case, auditor, found)
         if exceeding:
-            return await self._by_segments(case, opened, exceeding)
+            decided = await self._by_segments(case, opened, exceeding)
+            return replace(decided, segments=segments if decided.evidence == "tolerant" else ())
         names = f"segment {segments[0]}" if len(segments) == 1 else f"segments {', '.join(map(str, segments))}"
         said = f"{names} (of {len(opened.leaves)}) as close as honest machines come, all else equal"
         reason = f"{said} (thresholds {self._thresholds.digest[:16]})"
         residuals = await self._measured(case, auditor, found)
-        return replace(self._replayed(case, "accepted", "tolerant", reason), residuals=residuals)
+        return replace(self._replayed(case, "accepted", "tolerant", reason), residuals=residuals, segments=segments)
 
     async def _measured(self, case: Case, auditor: str, found: SegmentsReplay) -> tuple[int, ...]:
         """On which side of our own the accepted segments are."""

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from blake3 import blake3
 from eth_account.signers.local import LocalAccount
 
 from anynode.blobs.store import BlobStore
@@ -23,16 +22,6 @@ from anynode.worker.states import fetch_opened
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.signing import SigningDomain
 from anynode_verifier.polling import Poll
-
-SEGMENTS_DRAWN = 2
-
-
-def draw_segments(secret: str, slot: int, count: int) -> tuple[int, ...]:
-    """The segments of a slot to replay: no worker knows them before it has committed, since ``secret`` (the round's
-    audit secret) is sealed then, and anybody can repeat the draw when it has been revealed.
-    """
-    order = sorted(range(count), key=lambda number: blake3(f"segment {secret} {slot} {number}".encode()).digest())
-    return tuple(sorted(order[:SEGMENTS_DRAWN]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from anynode.rounds.audit_secrets import segment_seed
 from anynode.rounds.claims import blamed, claimed_of, fault_of, leaves_out, merged, weightiest
 from anynode.rounds.course import Assign, Open, Reason, Result, Seal
 from anynode.rounds.effects import AskAuditor, AverageAgain, Recompute, Replay
@@ -40,10 +41,12 @@ class Findings:
         suspended = {slot: first for slot, first in self.suspended.items() if slot != item.slot}
         return Findings({**self.decided, item.slot: item}, suspended)
 
-    def to_ask(self, opened: Open, seal: Seal, slots: Iterable[int]) -> dict[str, Replay]:
-        """The replays that are still needed to decide on these slots, with the names under which they are asked for."""
+    def to_ask(self, opened: Open, seal: Seal, slots: Iterable[int], seed: str = "") -> dict[str, Replay]:
+        """The replays that are still needed to decide on these slots, with the names under which they are asked for.
+        ``seed`` draws their segments.
+        """
         left = (slot for slot in slots if slot not in self.decided)
-        replays = (Replay(opened, seal, slot, slot in self.suspended) for slot in left)
+        replays = (Replay(opened, seal, slot, slot in self.suspended, seed) for slot in left)
         return {replay_key(effect): effect for effect in replays}
 
 
@@ -96,7 +99,8 @@ class Audit:
         wanted: dict[str, Replay | AskAuditor | Recompute] = dict(item for item in asked if item is not None)
         waiting = {slot for slot, enquiry in self.enquiries.items() if enquiry.awaits and not enquiry.is_decoy}
         slots = (slot for slot in self.to_replay if slot not in waiting)
-        return wanted | self.findings.to_ask(self.open, self.seal, slots)
+        seed = segment_seed(self.drawn.secret, self.drawn.block_hash) if self.drawn else ""
+        return wanted | self.findings.to_ask(self.open, self.seal, slots, seed)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -212,8 +216,18 @@ def judge(audit: Audit) -> tuple[Judged, ...]:
             judged.append(Judged(item.slot, item.node, outcome, "admission", why.reason, why.proof))
         elif item.slot in to_replay:
             replayed = audit.findings.decided[item.slot]
-            found = (replayed.outcome, replayed.evidence, replayed.reason, replayed.proof, replayed.residuals)
-            judged.append(Judged(item.slot, item.node, *found))
+            judged.append(
+                Judged(
+                    item.slot,
+                    item.node,
+                    replayed.outcome,
+                    replayed.evidence,
+                    replayed.reason,
+                    replayed.proof,
+                    replayed.residuals,
+                    replayed.segments,
+                )
+            )
         else:
             judged.append(Judged(item.slot, item.node, "accepted", "none", "not drawn for audit"))
     return tuple(judged)

@@ -157,13 +157,15 @@ class GetRates:
 @dataclass(frozen=True, slots=True)
 class Replay:
     """Recompute a slot's work; answer `Replayed`. ``again``: a first replay has found a difference; another auditor,
-    which knows nothing of it, recomputes the work bit by bit in the class of its worker.
+    which knows nothing of it, recomputes the work bit by bit in the class of its worker. ``seed`` draws the segments
+    that are opened, if the work is judged by segments; before the exchange there is none yet.
     """
 
     open: Open
     seal: Seal
     slot: int
     again: bool = False
+    seed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

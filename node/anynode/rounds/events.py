@@ -148,7 +148,7 @@ class Replayed:
     """The verifier has recomputed a slot's work, or says why nobody can: then its outcome is void.
     ``again``: it is the second, independent replay. ``steps_per_s``: how fast it went, 0 if that was not measured.
     ``proof``: the fraud proof of a rejection that is confirmed.
-    ``residuals``: see `lean.py`.
+    ``segments`` were drawn and replayed, where the work was accepted by them; ``residuals``: see `lean.py`.
     """
 
     round: int
@@ -160,6 +160,7 @@ class Replayed:
     steps_per_s: float = 0.0
     proof: str = ""
     residuals: tuple[int, ...] = ()
+    segments: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

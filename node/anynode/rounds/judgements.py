@@ -41,13 +41,15 @@ Evidence = Literal["exact", "tolerant", "admission", "none"]
 before the exchange, or nothing: the draw passed the work by, or it could not be audited.
 """
 
+Segments = Annotated[tuple[Annotated[int, Ge(0), Le(1_000_000)], ...], MaxLen(RESIDUAL_SEGMENTS_MAX)]
 Residuals = Annotated[tuple[Annotated[int, Ge(-UNIT), Le(UNIT)], ...], MaxLen(2 * RESIDUAL_SEGMENTS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """The verdict on one committed slot. What is rejected comes with a fraud ``proof``, but for the work of a node that
-    was excluded before. ``residuals`` of accepted tolerant evidence, see `lean.py`.
+    was excluded before. Of accepted tolerant evidence: the ``segments`` that were drawn and replayed, and the
+    ``residuals``, see `lean.py`.
     """
 
     __pydantic_config__ = _STRICT
@@ -58,6 +60,7 @@ class Judged:
     reason: Line
     proof: Proof = ""
     residuals: Residuals = ()
+    segments: Segments = ()
 
     @property
     def accepted(self) -> bool:

@@ -33,7 +33,7 @@ from anynode.rounds.ids import (
 )
 from anynode.rounds.votes import Equivocation
 
-PROTOCOL = 5
+PROTOCOL = 6
 RECEIPTS_MAX = 64
 """Receipts of one claim: of 512 chunks, 134 million values. What a round leaves out beyond that is not paid."""
 _STRICT = ConfigDict(strict=True, extra="forbid")

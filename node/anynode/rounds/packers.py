@@ -135,7 +135,12 @@ def _pack_verdict(body: Verdict, job: str, roster: Roster) -> list[Any]:
         bytes.fromhex(body.secret),
         text(body.block_hash),
         runs(item.slot for item in body.judged),
-        column([(item.outcome, item.evidence, item.reason, item.proof, item.residuals) for item in body.judged]),
+        column(
+            [
+                (item.outcome, item.evidence, item.reason, item.proof, item.residuals, item.segments)
+                for item in body.judged
+            ]
+        ),
         runs(item.chunk for item in body.reductions),
         column([(item.slot, item.outcome, item.reason) for item in body.reductions]),
         canonical_json([asdict(task) for task in body.tasks]) if body.tasks else b"",

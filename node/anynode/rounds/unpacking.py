@@ -206,8 +206,10 @@ class Reader:
         round_, secret, block_hash, slots, findings, chunks, faults, tasks, claims = raw
         members = self.opens[round_].members
         judged = [
-            asdict(Judged(slot, members[slot].node, outcome, evidence, reason, proof, tuple(residuals)))
-            for slot, (outcome, evidence, reason, proof, residuals) in zip(
+            asdict(
+                Judged(slot, members[slot].node, outcome, evidence, reason, proof, tuple(residuals), tuple(segments))
+            )
+            for slot, (outcome, evidence, reason, proof, residuals, segments) in zip(
                 self._list(slots), self._column(findings), strict=True
             )
         ]

@@ -217,6 +217,10 @@ def rejected_on_a_tolerance(_: SignedWorld, records: Chain) -> Chain:
     return judged_otherwise(records, "exact", "tolerant", "rejected")
 
 
+def judged_by_other_segments(_: SignedWorld, records: Chain) -> Chain:
+    return judged_otherwise(records, "exact", "tolerant")
+
+
 def judged_otherwise(records: Chain, was: Evidence, becomes: Evidence, outcome: Outcome = "accepted") -> Chain:
     """A proven worker's accepted work with other evidence than it has."""
     opened = {record.body.round: record.body for record in records if isinstance(record.body, Open)}

@@ -9,13 +9,13 @@ from eth_account import Account
 
 from anynode.device.hardware import settings_of
 from anynode.jobs.settings import Training
+from anynode.rounds.audit_secrets import SEGMENTS_DRAWN, draw_segments
 from anynode.training.messages import Phase, SegmentSums, TensorSums
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.signing import SigningDomain
 from anynode_verifier.calibration import SEEDS_MIN, SEGMENTS_MIN, Entry, Thresholds, calibrate, freeze, frozen
 from anynode_verifier.drift import FLOORS
 from anynode_verifier.gathering import Sample
-from anynode_verifier.tolerant import SEGMENTS_DRAWN, draw_segments
 
 DOMAIN = SigningDomain(31337, "0x" + "11" * 20)
 ACCOUNT = Account.from_key("0x" + "21" * 32)
@@ -88,7 +88,7 @@ def test_a_pair_is_judged_only_where_all_its_phases_and_vectors_are_calibrated()
     assert both.digest != frozen_for.digest
 
 
-def test_segments_are_drawn_by_the_secret_alone() -> None:
+def test_segments_are_drawn_by_the_seed_alone() -> None:
     drawn = {draw_segments(f"{number:064x}", 3, 8) for number in range(200)}
     assert all(len(set(item)) == SEGMENTS_DRAWN for item in drawn)
     assert {segment for item in drawn for segment in item} == set(range(8))

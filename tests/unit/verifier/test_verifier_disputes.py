@@ -14,18 +14,19 @@ from signed_world import DOMAIN, key
 from small_job import SmallJob, make_small_job
 
 from anynode.blobs.store import BlobStore
+from anynode.rounds.audit_secrets import draw_segments, segment_seed
 from anynode.rounds.course import Committed, Member, Open, Seal
 from anynode.rounds.effects import Replay
 from anynode.rounds.events import Replayed
 from anynode.training.keeper import TrainerKeeper
-from anynode.training.messages import Limits, ReplayVerdict, WorkResult, WorkSpec
+from anynode.training.messages import Limits, Opened, Phase, ReplayVerdict, WorkResult, WorkSpec
 from anynode.training.process import Trainer, TrainerSettings
 from anynode.training.trace import TraceLeaf, trace_root
 from anynode.worker.orders import work_order
 from anynode.worker.traces import encode_leaves
 from anynode_contracts.errors import RefusedError, UnreachableError
 from anynode_verifier.auditors import Auditors
-from anynode_verifier.calibration import Thresholds
+from anynode_verifier.calibration import Entry, Limit, Thresholds
 from anynode_verifier.disputes import KEPT_MAX, Disputed, Disputes
 from anynode_verifier.proofs import parse_proof
 from anynode_verifier.replays import Replayer
@@ -210,6 +211,33 @@ async def test_what_is_at_risk_in_a_class_is_known_when_the_class_has_been_tried
     await bench.replayer.try_classes([strange, cuda, bench.hardware])
     assert not bench.replayer.decides(strange) and not bench.replayer.decides(cuda)
     assert await bench.replayer._auditors.get(bench.hardware) is not None
+
+
+@dataclass
+class Asked:
+    """An opener that remembers which segments it was asked for, and has them from nobody."""
+
+    segments: list[tuple[int, ...]] = field(default_factory=list)
+
+    async def opened(self, worker: str, round_: int, segments: tuple[int, ...], folder: Path) -> Opened:
+        self.segments.append(segments)
+        raise RefusedError("nothing is opened")
+
+
+async def test_segments_follow_from_the_seed_that_a_verdict_reveals(bench: Bench) -> None:
+    """Before the exchange there is no block yet, and the sealed secret alone draws."""
+    other = bench.hardware.replace("threads-1", "threads-3")
+    limits = tuple(Limit(vector, 1, 1, 1) for vector in bench.job.job.training.compared_vectors)
+    phases: tuple[Phase, ...] = ("fresh", "moments")
+    entries = tuple(Entry(other, bench.hardware, phase, 100, 3, (), limits) for phase in phases)
+    made = replace(bench, thresholds=Thresholds(entries), hardware=other, own=bench.hardware)
+    made.replayer._opener = asked = Asked()  # type: ignore[assignment]
+    seal = made.claims(made.honest.update_root, made.honest.leaves)
+    for seed in ("ab" * 32, "cd" * 32, ""):
+        found = await made.replayer.replay(Replay(made.opened, seal, 0, seed=seed))
+        assert found.outcome == "void" and "does not open" in found.reason
+    seeds = ("ab" * 32, "cd" * 32, segment_seed("", ""))
+    assert asked.segments == [draw_segments(seed, 0, len(made.honest.leaves)) for seed in seeds]
 
 
 @pytest.mark.deep

@@ -25,6 +25,7 @@ from tampering import (
     first_commitment,
     first_member,
     first_reduction,
+    judged_by_other_segments,
     judgement,
     more_steps_than_dealt,
     new_beginning,
@@ -216,6 +217,7 @@ TAMPERINGS: dict[str, tuple[Edit, str]] = {
     "an audit that the draw does not name": (undrawn_work_audited, "otherwise than the draw says"),
     "another block for the draw": (edit_verdict(lambda v: replace(v, block_hash="0x" + "c" * 64), 4), "the draw says"),
     "a rejection on a tolerance": (rejected_on_a_tolerance, "only suspends"),
+    "other segments than those drawn": (judged_by_other_segments, "other segments than the seed draws"),
     "rejected work called void after all": (
         edit_verdict(judgement(2, outcome="void"), 0),
         "rejected before the exchange",

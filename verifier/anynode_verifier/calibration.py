@@ -1,8 +1,8 @@
 """Frozen thresholds: what a verifier takes for honest between two hardware classes, signed, with what it rests on.
 
 The file holds canonical JSON: the entries, and the EIP-712 signature of a verifier of the network over their hash. A
-pair of classes has an entry for each phase. Entries are frozen before the round that uses them: a running job goes by
-those that were there when it was loaded.
+pair of classes has an entry for each phase. Entries are frozen before the round that uses them: its opening names their
+hash, and a running job goes by those that were there when it was loaded.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Thresholds:
 
     @property
     def digest(self) -> str:
-        """BLAKE3 of the canonical JSON: what is signed, and what a verdict names."""
+        """BLAKE3 of the canonical JSON: what is signed, and what a round's opening names."""
         return blake3(canonical_json([asdict(entry) for entry in self.entries])).hexdigest()
 
     def between(self, worker: str, auditor: str, phase: Phase) -> dict[str, Distance]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from anynode.rounds.audit_secrets import draw_segments, segment_seed
-from anynode.rounds.course import Assign, Seal
+from anynode.rounds.course import Assign, Open, Seal
 from anynode.rounds.judgements import Judged, Verdict
 
 
 class Judgeable(Protocol):
     """The records of a closed round that its judgements rest on. ``ended``: see `lineage.Round`."""
 
+    @property
+    def open(self) -> Open: ...
     @property
     def seal(self) -> Seal: ...
     @property
@@ -42,4 +44,6 @@ def _fault(item: Judged, verdict: Verdict, round_: Judgeable, segment_steps: int
         return f"judges slot {item.slot} by other segments than the seed draws"
     if len(item.residuals) not in (0, 2 * len(drawn)):
         return f"has other residuals of slot {item.slot} than its evidence gives"
+    if tolerant and not round_.open.thresholds:
+        return f"judges slot {item.slot} by thresholds that its round has not named"
     return ""

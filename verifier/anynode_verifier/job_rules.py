@@ -7,8 +7,10 @@ from anynode.jobs.job import Job
 from anynode.rounds.coordinator import Rules
 
 
-def rules_of(job: Job, state_root: str, hardware: frozenset[str], *, audit_key: bytes, alive_s: float) -> Rules:
-    """``hardware``: the classes whose work can be audited here."""
+def rules_of(
+    job: Job, state_root: str, hardware: frozenset[str], *, thresholds: str, audit_key: bytes, alive_s: float
+) -> Rules:
+    """``hardware``: the classes whose work can be audited here; ``thresholds``: the hash of those that are frozen."""
     training, workers = job.training, job.workers
     return Rules(
         job=job.job_id,
@@ -32,4 +34,5 @@ def rules_of(job: Job, state_root: str, hardware: frozenset[str], *, audit_key: 
         work_s=workers.round_deadline_s,
         exchange_s=workers.exchange_deadline_s,
         alive_s=alive_s,
+        thresholds=thresholds,
     )

@@ -50,7 +50,8 @@ TRACE_TIMEOUT_S = 20.0
 @dataclass(frozen=True, slots=True)
 class Case:
     """One slot's work under audit: what was committed, the order to do it again, the worker's peer. ``again``: it was
-    replayed before, and a fresh process is to look at it. ``seed`` draws its segments.
+    replayed before, and a fresh process is to look at it. ``seed`` draws its segments, ``thresholds`` is the hash that
+    its round has named.
     """
 
     round: int
@@ -59,6 +60,7 @@ class Case:
     worker: str
     again: bool
     seed: str
+    thresholds: str
 
     @property
     def hardware(self) -> str:
@@ -179,7 +181,7 @@ class Replayer:
         spec = work_order(self._job, effect.open, effect.slot, committed.steps, committed.micro_batch)
         number, worker = effect.open.round, effect.open.members[effect.slot].peer
         seed = effect.seed or segment_seed(self._secret_of(number), "")
-        return Case(number, committed, spec, worker, effect.again, seed)
+        return Case(number, committed, spec, worker, effect.again, seed, effect.open.thresholds)
 
     async def _judged(self, case: Case) -> Replayed:
         disputed = self._disputes.of(case.round, case.committed.slot) if case.again else None
@@ -189,8 +191,12 @@ class Replayer:
         if case.hardware in self._auditors.own:
             return await self._exactly(case) or self._void(case, "the verifier's own class cannot be made any more")
         auditor = self._auditors.beside(case.hardware)
+        why = ""
         if not self._thresholds.covers(case.hardware, auditor, self._job.training):
             why = f"no thresholds are frozen for class {case.hardware}"
+        elif case.thresholds != self._thresholds.digest:
+            why = "its round opened under other thresholds than are frozen here"
+        if why:
             return await self._exactly(case) or self._void(case, f"{why}, and no auditor has it")
         exact = await self._exactly(case) if self._suspected(case.committed.node) else None
         return exact or await self._tolerantly(case, auditor)

@@ -192,7 +192,14 @@ class Verifier:
         )
         admitted = auditors.own.union(*(thresholds.workers(line, job.training) for line in auditors.own))
         key = audit_key(self.settings.folder / "audit.key")
-        rules = rules_of(job, state_root, admitted, audit_key=key, alive_s=self.settings.alive_s)
+        rules = rules_of(
+            job,
+            state_root,
+            admitted,
+            thresholds=thresholds.digest if thresholds.entries else "",
+            audit_key=key,
+            alive_s=self.settings.alive_s,
+        )
         run = JobRun(
             job=job,
             rules=rules,

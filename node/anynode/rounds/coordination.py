@@ -43,7 +43,7 @@ class Rules:
     ``audit_key`` is secret: the audit secret of a round is derived from it. ``hardware`` are the classes whose work can
     be audited here; none of them admits every class. ``samples_max`` is what the budget pays: the job ends before a
     round that it could not pay. ``sealer`` is this coordinator, ``sign_nothing(round, slots)`` its word on
-    the slots of which it seals nothing (`words.py`).
+    the slots of which it seals nothing (`words.py`). ``thresholds``: see `course.Open`.
     """
 
     job: str
@@ -69,6 +69,7 @@ class Rules:
     alive_s: float = 15.0
     attempts_max: int = 5
     sealer: str = ""
+    thresholds: str = ""
     sign_nothing: Callable[[int, tuple[int, ...]], tuple[str, ...]] = lambda _, slots: ("",) * len(slots)
 
 

@@ -29,6 +29,7 @@ from anynode.rounds.ids import (
     Signature,
     Slot,
     Steps,
+    Thresholds,
 )
 
 MEMBERS_MAX = 10_000
@@ -69,7 +70,8 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Open:
     """Round ``round`` starts from ``state_root``; ``ranges[slot]`` are the positions dealt to each slot.
-    ``inner_steps`` is the H of this round, from which the quotas follow.
+    ``inner_steps`` is the H of this round, from which the quotas follow. ``thresholds`` is the hash of the frozen
+    thresholds by which work of other hardware classes is judged in it; empty where there are none.
     """
 
     __pydantic_config__ = _STRICT
@@ -85,6 +87,7 @@ class Open:
     inner_steps: Steps
     work_s: Seconds
     exchange_s: Seconds
+    thresholds: Thresholds = ""
 
 
 @dataclass(frozen=True, slots=True)

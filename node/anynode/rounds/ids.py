@@ -23,6 +23,8 @@ Secret = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
 
 Proof = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
 """The hash of a fraud proof, or empty where there is none."""
+Thresholds = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
+"""The hash of frozen thresholds, or empty where there are none."""
 
 Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$"), AfterValidator(_checksummed)]
 """A node key's or wallet's address, with its EIP-55 checksum: one key has one spelling, so a ban cannot be respelt."""

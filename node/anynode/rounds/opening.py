@@ -126,6 +126,7 @@ def _opening(state: State, ready: list[str], steps_left: int, beacon: Beacon) ->
         inner_steps=length,
         work_s=deadline_s(paces[: len(steps)], steps, shares, rules.work_s),
         exchange_s=rules.exchange_s,
+        thresholds=rules.thresholds,
     )
 
 

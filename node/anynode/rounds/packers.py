@@ -40,6 +40,7 @@ def _pack_open(body: Open, job: str, roster: Roster) -> list[Any]:
         body.inner_steps,
         body.work_s,
         body.exchange_s,
+        bytes.fromhex(body.thresholds),
     ]
 
 

@@ -57,7 +57,7 @@ class Reader:
         return signed
 
     def open(self, raw: Any) -> dict[str, Any]:
-        round_, root, text, refresh, *columns, cursor, returned, length, work_s, exchange_s = raw
+        round_, root, text, refresh, *columns, cursor, returned, length, work_s, exchange_s, thresholds = raw
         numbers, steps, proven, reduces, audits, batch, pool = columns
         beacon = plain(text)
         self._spend(3 * len(numbers))
@@ -90,6 +90,7 @@ class Reader:
             "inner_steps": length,
             "work_s": work_s,
             "exchange_s": exchange_s,
+            "thresholds": hexadecimal(thresholds, HASH_BYTES) if thresholds else "",
         }
 
     def seal(self, raw: Any) -> dict[str, Any]:

@@ -36,6 +36,14 @@ def test_a_job_begins_and_waits_for_its_first_members() -> None:
     assert opened.cursor == 16
 
 
+def test_an_opening_names_the_thresholds_of_its_round() -> None:
+    for thresholds in ("", root_of("thresholds")):
+        centre = Centre(replace(RULES, thresholds=thresholds))
+        centre.feed(Tick())
+        centre.join(ALICE, BOB)
+        assert centre.newest(Open).thresholds == thresholds
+
+
 def test_a_node_without_the_state_or_out_of_reach_gets_no_place() -> None:
     centre = Centre()
     centre.feed_until_still(Tick())

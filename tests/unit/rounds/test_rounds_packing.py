@@ -87,7 +87,10 @@ def whole_round(dice: random.Random, members: int, round_: int, **options: Any) 
     pool, cursor, returned = take(chosen["cursor"], chosen["returned"], sum(samples))
     beacon = "0x" + dice.randbytes(32).hex()
     ranges = deal(pool, samples, work_seed(JOB, round_, beacon))
-    opened = Open("open", round_, dice.randbytes(32).hex(), beacon, False, places, ranges, cursor, returned, 20, 60, 30)
+    frozen = dice.choice(("", dice.randbytes(32).hex()))
+    opened = Open(
+        "open", round_, dice.randbytes(32).hex(), beacon, False, places, ranges, cursor, returned, 20, 60, 30, frozen
+    )
     missing = set(dice.sample(range(members), chosen["missing"]))
     committed = tuple(
         Committed(

@@ -166,7 +166,7 @@ def test_every_unknown_and_every_missing_key_is_refused(name: str) -> None:
         with pytest.raises(RefusedError):
             parse(name, value)
         for key in at(good(name), path):
-            if key in ("signature", "energy_mj", "proofs", "proof", "residuals", "segments"):
+            if key in ("signature", "energy_mj", "proofs", "proof", "residuals", "segments", "thresholds"):
                 continue  # may be left out
             value = good(name)
             del at(value, path)[key]

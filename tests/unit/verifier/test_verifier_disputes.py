@@ -230,7 +230,9 @@ async def test_segments_follow_from_the_seed_that_a_verdict_reveals(bench: Bench
     limits = tuple(Limit(vector, 1, 1, 1) for vector in bench.job.job.training.compared_vectors)
     phases: tuple[Phase, ...] = ("fresh", "moments")
     entries = tuple(Entry(other, bench.hardware, phase, 100, 3, (), limits) for phase in phases)
-    made = replace(bench, thresholds=Thresholds(entries), hardware=other, own=bench.hardware)
+    frozen = Thresholds(entries)
+    opened = replace(bench.opened, thresholds=frozen.digest)
+    made = replace(bench, opened=opened, thresholds=frozen, hardware=other, own=bench.hardware)
     made.replayer._opener = asked = Asked()  # type: ignore[assignment]
     seal = made.claims(made.honest.update_root, made.honest.leaves)
     for seed in ("ab" * 32, "cd" * 32, ""):
@@ -238,6 +240,11 @@ async def test_segments_follow_from_the_seed_that_a_verdict_reveals(bench: Bench
         assert found.outcome == "void" and "does not open" in found.reason
     seeds = ("ab" * 32, "cd" * 32, segment_seed("", ""))
     assert asked.segments == [draw_segments(seed, 0, len(made.honest.leaves)) for seed in seeds]
+    for named in ("", "ef" * 32):
+        other_round = replace(opened, thresholds=named)
+        found = await made.replayer.replay(Replay(other_round, seal, 0, seed="ab" * 32))
+        assert found.outcome == "void" and "other thresholds than are frozen here" in found.reason
+    assert len(asked.segments) == len(seeds), "what was frozen after the opening judges nothing"
 
 
 @pytest.mark.deep

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {StakeManager} from "../../contracts/src/StakeManager.sol";
 import {IVerifierSet} from "../../contracts/src/interfaces/IVerifierSet.sol";
 import {PlainToken} from "./support/HostileTokens.sol";
 import {System, Tree} from "./support/System.sol";
 import {vm} from "./support/Vm.sol";
 
 /// @notice Every role but the guardian is hostile: the verifiers sign whatever the poster wants, who posts whatever the
-/// contract takes, the settler draws and finalises at will, and the admin hands out roles and closes contracts without
-/// any delay. The guardian vetoes now and then. Anybody claims, funds, and shows frauds.
+/// contract takes, the settler draws and finalises at will, slasher and arbiter take the verifiers' stakes, and the admin
+/// hands out roles, changes the set and closes contracts without any delay. The guardian vetoes now and then. Anybody
+/// claims, funds, and shows frauds.
 contract HostileRoles is System {
     uint64 private constant NODES = 4;
-    uint64 private constant CAP_GWEI = 1e12;
     uint256 private constant BOUNTY = 3 gwei;
     bytes32 private constant JOB = keccak256("job");
 
@@ -29,13 +30,24 @@ contract HostileRoles is System {
     uint256 private _promised;
     uint64[NODES] private _counters;
     address private _poster;
+    uint64 private immutable _window;
+    uint64 private immutable _capGwei;
+    StakeManager private immutable _stakes;
+    address private immutable _slasher = makeAddress("slasher");
+    address private immutable _arbiter = makeAddress("arbiter");
 
-    constructor() {
+    constructor(uint64 window, uint64 capGwei) {
         vm.warp(1_800_000_000);
-        deploy(address(token), WINDOW, CAP_GWEI, BOUNTY);
+        (_window, _capGwei) = (window, capGwei);
+        deploy(address(token), window, _capGwei, BOUNTY);
+        _stakes = StakeManager(address(signers.STAKES()));
+        grant(address(_stakes), StakeManager.proposeSlash.selector, 4, _slasher);
+        grant(address(_stakes), StakeManager.rule.selector, 5, _arbiter);
         token.mint(address(this), 1e30);
         token.approve(address(distributor), type(uint256).max);
         token.approve(address(escrow), type(uint256).max);
+        token.approve(address(_stakes), type(uint256).max);
+        for (uint32 index = 1; index <= SIGNERS; ++index) _stakes.stake(index, 1e21);
         escrow.create(JOB, 1e24, 1e24, uint64(block.timestamp + 300 days));
         _poster = poster;
         fundOrBond(1e12, false);
@@ -59,7 +71,7 @@ contract HostileRoles is System {
             sum += gwei_;
         }
         uint64 before = distributor.totalGwei();
-        if (lies) sum = uint64(bound(total, before / 2, before + 2 * CAP_GWEI));
+        if (lies) sum = uint64(bound(total, before / 2, before + 2 * _capGwei));
         else if (sum < before) sum = before;
         bytes32 root = Tree.root(treeOf(entries));
         uint64 next = distributor.nextBatch();
@@ -69,12 +81,13 @@ contract HostileRoles is System {
             if (_waiting.length != 0) broken = "a waiting root was replaced";
             if (uint256(sum) * 1 gwei > fundedWei) broken = "a root was posted without funds";
             if (bondedWei < BOUNTY) broken = "a root was posted without a bounty in place";
+            if (!isQuorum(signatures)) broken = "a root was posted without a quorum";
             _waiting = entries;
-            _activeAt = block.timestamp + WINDOW;
+            _activeAt = block.timestamp + _window;
             _postedOn = block.timestamp / 1 days;
             _promised = sum - before;
             promisedGwei[_postedOn] += _promised;
-            if (promisedGwei[_postedOn] > CAP_GWEI) broken = "the roots of a day passed the cap";
+            if (promisedGwei[_postedOn] > _capGwei) broken = "the roots of a day passed the cap";
         } catch {}
     }
 
@@ -98,6 +111,36 @@ contract HostileRoles is System {
         authority.revokeRole(1, _poster);
         authority.grantRole(1, other, 0);
         _poster = other;
+    }
+
+    /// @notice The admin takes verifiers out and in, with any quorum that the set allows.
+    function change(uint256 which, uint8 removes, uint32 needed) external {
+        address verifier = vm.addr(signerKeys[which % SIGNERS]);
+        needed = uint32(bound(needed, 1, SIGNERS));
+        if (removes % 4 == 0) try signers.remove(verifier, needed) {} catch {}
+        else try signers.add(verifier, needed) {} catch {}
+    }
+
+    /// @notice Slasher and arbiter agree, and still wait for 72 hours.
+    function slash(uint32 index, uint128 amount, bool early) external {
+        index = uint32(bound(index, 1, SIGNERS));
+        (address verifier,) = signers.REGISTRY().infoOf(index);
+        vm.prank(_slasher);
+        try _stakes.proposeSlash(index, uint128(bound(amount, 1, 1e21)), JOB, stranger, DATA_HASH) returns (uint256 id) {
+            vm.prank(verifier);
+            _stakes.appeal(id, DATA_HASH);
+            vm.prank(_arbiter);
+            _stakes.rule(id, true);
+            if (early) execute(id);
+        } catch {}
+    }
+
+    function execute(uint256 id) public {
+        id = bound(id, 1, _stakes.slashCount() + 1);
+        uint64 notBefore = _stakes.slashOf(id).executableAt;
+        try _stakes.execute(id) {
+            if (block.timestamp < notBefore) broken = "a slash passed the window";
+        } catch {}
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -164,7 +207,7 @@ contract HostileRoles is System {
     }
 
     function pass(uint256 duration) external {
-        vm.warp(block.timestamp + bound(duration, 1, 2 * WINDOW));
+        vm.warp(block.timestamp + bound(duration, 1, 2 * _window));
         if (_waiting.length == 0 || block.timestamp < _activeAt) return;
         _active = _waiting;
         delete _waiting;
@@ -209,6 +252,11 @@ contract HostileRoles is System {
         _counters[index] = due;
     }
 
+    function isQuorum(IVerifierSet.Signature[] memory signatures) private view returns (bool) {
+        for (uint256 i; i < signatures.length; ++i) if (!signers.isMember(signatures[i].verifier)) return false;
+        return signatures.length >= signers.quorum();
+    }
+
     function falls(uint256 one, uint256 other) private view returns (bool) {
         return indexOf(_active[one]) == indexOf(_waiting[other])
             && uint64(uint256(_waiting[other])) < uint64(uint256(_active[one]));
@@ -245,11 +293,11 @@ contract HostileRoles is System {
     }
 }
 
-contract HostileRolesInvariantTest {
+abstract contract HostileRolesInvariants {
     HostileRoles private handler;
 
-    function setUp() public {
-        handler = new HostileRoles();
+    constructor(uint64 window, uint64 capGwei) {
+        handler = new HostileRoles(window, capGwei);
     }
 
     function targetContracts() external view returns (address[] memory targets) {
@@ -273,3 +321,8 @@ contract HostileRolesInvariantTest {
         handler.checkActive();
     }
 }
+
+contract HostileRolesInvariantTest is HostileRolesInvariants(24 hours, 1e12) {}
+
+/// @notice With the shortest window several roots share a day; its cap is about what two honest ones raise the total by.
+contract HostileRolesOnOneDayInvariantTest is HostileRolesInvariants(6 hours, 3e10) {}

@@ -27,6 +27,7 @@ Kind = Literal[
     "AuditAnswer",
     "AuditTask",
     "ChunkDone",
+    "Claim",
     "Commitment",
     "DeliveryReceipt",
     "Excise",

@@ -14,7 +14,7 @@ from anynode.rounds.appeals import Appeal
 from anynode.rounds.ballots import Standing
 from anynode.rounds.course import Close, Result, Seal
 from anynode.rounds.judgements import Redone
-from anynode.rounds.messages import Average, ChunkDone, DeliveryReceipt, Join, Receipt, StateReport
+from anynode.rounds.messages import Average, ChunkDone, Claim, DeliveryReceipt, Join, Receipt, StateReport
 from anynode.rounds.statements import Signed, answer_statement, commitment_of, statement
 from anynode.rounds.votes import Vote
 from anynode.worker.audit_request import AuditRequest
@@ -57,10 +57,12 @@ def of_a_round(world: SignedWorld) -> list[tuple[Signed, str, str]]:
     last = world.signed[-1]
     vote = Vote(last.record.height, last.view, "certify", last.record.hash)
     mine = item.node
+    receipt = DeliveryReceipt("delivery_receipt", mine, seal.round, 0, 1, 0, (0, 1), (HASH, HASH), (1,))
     unsigned: list[Signed] = [
         Join("join", mine, "peer", "class", "1", True, False),
         Receipt("receipt", mine, seal.round, 0, item.update_root, item.trace_root),
-        DeliveryReceipt("delivery_receipt", mine, seal.round, 0, 1, 0, (0, 1), (HASH, HASH), (1,)),
+        receipt,
+        Claim("claim", mine, seal.round, 0, (receipt,)),
         Appeal("appeal", mine, seal.round),
         Standing("standing", mine, 3, 7),
     ]

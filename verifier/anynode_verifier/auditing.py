@@ -97,7 +97,7 @@ async def audit(folder: PublicFolder, network: Network, choose: Choose, say: Say
         finally:
             await classes.close()
     batches = await asyncio.to_thread(_audit_ledger, folder, job, network, say)
-    confirmed = await asyncio.to_thread(_look_up_roots, batches, network, say)
+    on_chain = await asyncio.to_thread(_look_up_roots, batches, network, say)
     return AuditReport(
         job_id=job.job_id,
         records=len(signed),
@@ -110,7 +110,7 @@ async def audit(folder: PublicFolder, network: Network, choose: Choose, say: Say
         blocks_doubted=tuple(blocks.doubts.items()),
         secrets_withheld=withheld(lineage),
         roots=tuple(batch.root for batch in batches),
-        roots_confirmed=confirmed,
+        roots_confirmed=on_chain,
     )
 
 

@@ -8,7 +8,7 @@ import { Wallet } from "ethers";
 import type { HardhatRuntimeEnvironment } from "hardhat/types/hre";
 import { createPublicClient, getAddress, getContractAddress, type Hex, http, keccak256 } from "viem";
 
-import { BEFORE_AHEAD, HOLDERS, PLAN } from "../ignition/plan.js";
+import { BEFORE_AHEAD, checkCustody, DEVELOPMENT_CHAIN, HOLDERS, PLAN } from "../ignition/plan.js";
 
 interface Arguments {
   rpc: string;
@@ -28,6 +28,7 @@ export default async function deploy(given: Arguments, hre: HardhatRuntimeEnviro
   const settings = parse(await text(given.settings));
   const client = createPublicClient({ transport: http(given.rpc) });
   const chainId = await client.getChainId();
+  checkCustody(settings.values, chainId);
   const key = await unlock(given, hre);
   const deployer = new Wallet(key).address as Hex;
   if (getAddress(settings.values["admin"]!) === deployer) {
@@ -49,7 +50,7 @@ export default async function deploy(given: Arguments, hre: HardhatRuntimeEnviro
   const made = (await connection.ignition.deploy(module, {
     parameters: { AnyNode: parameters },
     deploymentId: id,
-    config: chainId === 31337 ? { requiredConfirmations: 1, blockPollingInterval: 100 } : {},
+    config: chainId === DEVELOPMENT_CHAIN ? { requiredConfirmations: 1, blockPollingInterval: 100 } : {},
   })) as unknown as Record<string, { address: Hex }>;
   const addresses = Object.fromEntries(PLAN.contracts.map(({ name }) => [name, getAddress(made[name]!.address)]));
 

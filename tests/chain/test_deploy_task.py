@@ -57,6 +57,26 @@ def manager_of(w3: Web3, addresses: dict[str, str]) -> Any:
     return w3.eth.contract(address=address, abi=artifacts.load("AccessManager").abi)
 
 
+def hardhat_deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """One run of the task, which asks nobody for anything."""
+    command = [str(BIN / "npx"), "hardhat", "deploy", *arguments]
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+
+
+def test_a_public_chain_takes_no_key_for_two_roles(tmp_path: Path) -> None:
+    """Before it asks for the deployer's key."""
+    holders = {role: random_address(number) for number, role in enumerate(("holder", *ROLES, "admin"), start=1)}
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"name": "test", **holders, "slasher": holders["guardian"]}))
+    with Anvil.start(find_anvil(ROOT), arguments=("--chain-id", "11155111")) as anvil:
+        said = hardhat_deploy("--rpc", anvil.url, "--settings", str(settings))
+    assert said.returncode != 0
+    assert f"settings: `guardian` and `slasher` are both {holders['guardian']}" in said.stderr
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("chain_id", [31337, 11155111])
 def test_the_task_gives_what_python_gives(deployed_once: Deployed, tmp_path: Path, chain_id: int) -> None:
@@ -70,12 +90,11 @@ def test_the_task_gives_what_python_gives(deployed_once: Deployed, tmp_path: Pat
     folder = ROOT / "hardhat" / "ignition" / "deployments" / f"{name}-{chain_id}"
     with Anvil.start(find_anvil(ROOT), arguments=("--chain-id", str(chain_id), "--block-time", "1")) as anvil:
         anvil.fund(deployer.address, 10)
-        command = [str(BIN / "npx"), "hardhat", "deploy", "--rpc", anvil.url]
-        command += [word for option, file in files.items() for word in (f"--{option}", str(tmp_path / file))]
-        environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        given = [word for option, file in files.items() for word in (f"--{option}", str(tmp_path / file))]
         try:
             for _ in range(2):  # the second time there is nothing left to do
-                subprocess.run(command, cwd=ROOT, env=environment, check=True, stdin=subprocess.DEVNULL)
+                done = hardhat_deploy("--rpc", anvil.url, *given)
+                assert done.returncode == 0, done.stderr
             record = json.loads((folder / "record.json").read_text())
             verification = json.loads((folder / "verification.json").read_text())
         finally:

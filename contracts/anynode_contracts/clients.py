@@ -92,9 +92,9 @@ class RegistryClient(ContractClient):
 
     NAME = "MinerRegistry"
 
-    def count(self) -> int:
+    def count(self, *, block: int | None = None) -> int:
         """How many nodes are registered; the highest index."""
-        return int(self._read("count"))
+        return int(self._read("count", block=block))
 
     def index_of(self, node: str) -> int | None:
         """The node's index, or None if it is not registered."""
@@ -231,9 +231,9 @@ class DistributorClient(ContractClient):
         batch, root, active_at_s = self._read("waitingRoot", block=block)
         return RootOnChain(int(batch), bytes(root), int(active_at_s)) if batch else None
 
-    def next_batch(self) -> int:
+    def next_batch(self, *, block: int | None = None) -> int:
         """The number that the next posted root must have."""
-        return int(self._read("nextBatch"))
+        return int(self._read("nextBatch", block=block))
 
     def total_gwei(self) -> int:
         """The total of the newest root that was not vetoed."""
@@ -252,9 +252,9 @@ class DistributorClient(ContractClient):
         """To be sent by whoever has approved ``amount_wei`` for the distributor."""
         return self._build("fund", amount_wei)
 
-    def cancelled(self) -> int:
+    def cancelled(self, *, block: int | None = None) -> int:
         """How many posted roots were cancelled so far."""
-        return int(self._read("cancelled"))
+        return int(self._read("cancelled", block=block))
 
     def build_post_root(self, root: RootStatement, signatures: Iterable[RootSignature]) -> Call:
         """To be sent by the poster, with the signatures of a quorum."""

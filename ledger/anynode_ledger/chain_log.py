@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hexbytes import HexBytes
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from web3 import Web3
 from web3.types import BlockData, LogReceipt
 
@@ -117,17 +117,24 @@ def events_in(journal: Journal, w3: Web3, chain_id: int, header: Header) -> list
 
 
 def events_of(
-    journal: Journal, w3: Web3, chain_id: int, kinds: tuple[type[ChainEvent], ...], up_to: int
+    journal: Journal, w3: Web3, chain_id: int, kinds: tuple[type[ChainEvent], ...], up_to: int, *, after: int = -1
 ) -> list[ChainEvent]:
-    """The decoded events of these kinds in stored blocks up to ``up_to``, in chain order."""
+    """The decoded events of these kinds in stored blocks after ``after`` and up to ``up_to``, in chain order."""
     table = schema.chain_events
     query = (
         select(table)
-        .where(table.c.chain_id == chain_id, table.c.block_number <= up_to)
+        .where(table.c.chain_id == chain_id, table.c.block_number > after, table.c.block_number <= up_to)
         .where(table.c.name.in_([kind.__name__ for kind in kinds]))
         .order_by(table.c.block_number, table.c.log_index)
     )
     return _decoded(w3, list(journal.connection.execute(query)))
+
+
+def count_events(journal: Journal, chain_id: int, name: str, up_to: int) -> int:
+    """How many events of a name are in stored blocks up to ``up_to``."""
+    table = schema.chain_events
+    own = (table.c.chain_id == chain_id, table.c.name == name, table.c.block_number <= up_to)
+    return journal.connection.execute(select(func.count()).select_from(table).where(*own)).scalar_one()
 
 
 def posted_block(journal: Journal, chain_id: int) -> int:

@@ -8,6 +8,7 @@ may read into one database.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,14 +43,15 @@ from anynode_ledger.chain_log import (
     posted_block,
     unposted_blocks,
 )
+from anynode_ledger.chain_state import MOVES, check_custody, check_told, moved_by, told_by
 from anynode_ledger.finality import Finality, final_block
 from anynode_ledger.journal import Journal
 from anynode_ledger.lapsing import pass_time
-from anynode_ledger.reconcile import check_custody
+
+log = logging.getLogger(__name__)
 
 BLOCKS_PER_REQUEST = 1_000
 REWINDS_MAX = 3  # within one advance; the next one goes on
-STATES_KEPT = 64  # blocks below the head whose state any node has; what is older is not compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Intake:
         self._network = network
         self._finality = finality
         self._settles = settles
+        self._said_pruned = False
 
     def advance(self) -> IntakeStatus:
         """Read up to the head and book up to the final block. Can be repeated after a crash at any point.
@@ -116,7 +119,7 @@ class Intake:
                 break
             except _ReorganisedError:
                 continue
-        posted = self._post(final, head)
+        posted = self._post(final)
         return IntakeStatus(head=head, final=final, posted=posted)
 
     def _rewind(self) -> None:
@@ -198,33 +201,60 @@ class Intake:
         logs = self._w3.eth.get_logs({"address": contracts, **where})  # type: ignore[typeddict-item]
         return sorted(logs, key=lambda log: (log["blockNumber"], log["logIndex"]))
 
-    def _post(self, final: int, head: int) -> int:
-        network = self._network
+    def _post(self, final: int) -> int:
+        chain_id = self._network.chain_id
         with self._book.read() as journal:
-            blocks = unposted_blocks(journal, network.chain_id, final)
-        for place, block in enumerate(blocks):
-            try:
-                self._post_together([block], head)
-            except Web3RPCError:
-                # A node that was started anew may have no state of earlier blocks: the newest one's shows them all.
-                self._post_together(blocks[place:], head)
-                break
+            blocks = unposted_blocks(journal, chain_id, final)
+            newest = newest_block(journal, chain_id)
+        if blocks and newest is not None:
+            if self._has_state(blocks[0]):
+                for block in blocks:
+                    self._post_together([block], block)
+            else:
+                # a node that was started anew, or keeps few states: a later one shows what all before it have done
+                self._post_together(blocks, blocks[-1] if self._has_state(blocks[-1]) else self._instead(newest[0]))
         with self._book.read() as journal:
-            return posted_block(journal, network.chain_id)
+            return posted_block(journal, chain_id)
 
-    def _post_together(self, blocks: Sequence[Header], head: int) -> None:
-        """Book blocks in one transaction, and only if after the last one the contracts hold what the book says."""
-        chain_id, last = self._network.chain_id, blocks[-1].number
+    def _has_state(self, block: Header) -> bool:
+        try:
+            self._w3.eth.get_balance(Web3.to_checksum_address(self._network.distributor), block.number)
+        except Web3RPCError:
+            return False
+        return True
+
+    def _instead(self, newest: Header) -> Header:
+        if not self._said_pruned:
+            log.warning(
+                "the RPC has no state of final blocks; what is booked is compared with its newest block's, less what"
+                " has happened since"
+            )
+            self._said_pruned = True
+        return newest
+
+    def _post_together(self, blocks: Sequence[Header], seen: Header) -> None:
+        """Book blocks in one transaction, and only if after block ``seen`` the contracts hold what the book says, with
+        what is remembered of the blocks between.
+        """
         try:
             with self._book.write() as journal:
-                new = [block for block in blocks if posted_block(journal, chain_id) < block.number]
+                new = [block for block in blocks if posted_block(journal, self._network.chain_id) < block.number]
                 for block in new:
                     self._book_block(journal, block)
-                if new and self._settles and last > head - STATES_KEPT:
-                    check_custody(journal.balances, self._w3, self._network, last)
+                if new:
+                    self._compare(journal, new[-1], seen)
         except DifferenceError as error:
+            if self._hash_at(seen.number) != seen.hash:
+                return  # the chain was rewritten meanwhile: it is read again, and this says nothing
             self._forget_unposted()
-            raise RefusedError(f"block {last} is not booked and will be read again: {error}") from error
+            raise RefusedError(f"block {blocks[-1].number} is not booked and will be read again: {error}") from error
+
+    def _compare(self, journal: Journal, last: Header, seen: Header) -> None:
+        w3, network = self._w3, self._network
+        if self._settles:
+            later = events_of(journal, w3, network.chain_id, MOVES, seen.number, after=last.number)
+            check_custody(journal.balances, w3, network, seen.number, moved_by(journal.balances, later))
+        check_told(told_by(journal, w3, network.chain_id, seen.number), w3, network, seen.number)
 
     def _book_block(self, journal: Journal, block: Header) -> None:
         network = self._network

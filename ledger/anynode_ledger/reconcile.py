@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from requests.exceptions import RequestException
 from web3 import Web3
-from web3.exceptions import Web3Exception
+from web3.exceptions import Web3Exception, Web3RPCError
 
-from anynode_contracts.clients import DistributorClient, EscrowClient, RegistryClient, TokenClient
+from anynode_contracts.clients import DistributorClient, EscrowClient, RegistryClient
 from anynode_contracts.entries import GWEI
 from anynode_contracts.errors import DifferenceError, InvariantError, RefusedError, UnreachableError, UserError
 from anynode_contracts.networks import Network
@@ -16,6 +16,7 @@ from anynode_ledger import accounts as chart
 from anynode_ledger.accounts import Balances, Totals
 from anynode_ledger.book import Book
 from anynode_ledger.chain_log import posted_block
+from anynode_ledger.chain_state import Told, check_custody, check_told, told_by
 from anynode_ledger.journal import Journal
 from anynode_ledger.public import PublicLedger, PublicNode, public_rows
 from anynode_ledger.rebuild import rebuild
@@ -38,6 +39,7 @@ class _Snapshot:
     block: int
     batches: list[StoredBatch]
     public: PublicLedger
+    told: Told
 
 
 def check(book: Book, w3: Web3 | None, network: Network) -> Reconciliation:
@@ -48,7 +50,7 @@ def check(book: Book, w3: Web3 | None, network: Network) -> Reconciliation:
     """
     try:
         with book.read() as journal:
-            seen = _look(journal, network)
+            seen = _look(journal, network, w3)
     except InvariantError as error:
         raise DifferenceError(f"the ledger does not add up: {error}") from error
     proofs = [f"{seen.balances.count} transfers: debits equal credits, assets equal liabilities"]
@@ -66,8 +68,14 @@ def check(book: Book, w3: Web3 | None, network: Network) -> Reconciliation:
     try:
         proofs.append(_check_jobs(seen.balances, EscrowClient(w3, network.escrow), seen.block))
         proofs.append(check_custody(seen.balances, w3, network, seen.block))
+        proofs.append(check_told(seen.told, w3, network, seen.block))
         proofs.append(_check_nodes(seen, w3, network))
         proofs.append(_check_roots(seen.batches, DistributorClient(w3, network.distributor), seen.block))
+    except Web3RPCError as error:
+        raise UnreachableError(
+            f"the RPC at {network.rpc_shown} has no state of block {seen.block}, the last that is booked; check with"
+            " one that keeps older states"
+        ) from error
     except (RequestException, Web3Exception, OSError) as error:
         raise UnreachableError(
             f"the RPC at {network.rpc_shown} does not answer, so the chain cannot be compared; start it and check again"
@@ -75,13 +83,15 @@ def check(book: Book, w3: Web3 | None, network: Network) -> Reconciliation:
     return Reconciliation(block=seen.block, proofs=tuple(proofs))
 
 
-def _look(journal: Journal, network: Network) -> _Snapshot:
+def _look(journal: Journal, network: Network, w3: Web3 | None) -> _Snapshot:
     """Balances come from the rows alone, not from what the book has in memory."""
     balances = Balances()
     for _, transfer in journal.transfers_after(0):
         balances.apply(transfer)
     balances.check()
-    return _Snapshot(balances, posted_block(journal, network.chain_id), stored_batches(journal), public_rows(journal))
+    block = posted_block(journal, network.chain_id)
+    told = told_by(journal, w3 or Web3(), network.chain_id, block)
+    return _Snapshot(balances, block, stored_batches(journal), public_rows(journal), told)
 
 
 def _check_network(batches: list[StoredBatch], network: Network) -> None:
@@ -119,27 +129,6 @@ def _check_jobs(balances: Balances, escrow: EscrowClient, block: int) -> str:
                 " owner's again; settle within 29 days of the deadline next time"
             )
     return f"{len(accounts)} jobs: funded, drawn and refunded as on the chain"
-
-
-def check_custody(balances: Balances, w3: Web3, network: Network, block: int) -> str:
-    """Whether the contracts hold after ``block`` what the ledger says. Raises ``DifferenceError``."""
-    token, distributor = TokenClient(w3, network.token), DistributorClient(w3, network.distributor)
-    held = balances.available_wei(chart.CUSTODY_DISTRIBUTOR)
-    handed_over = balances.available_wei(chart.CUSTODY_WALLETS)
-    _same("tokens ever put into the distributor", held + handed_over, distributor.funded_wei(block=block))
-    # the bond lies there too and is in no ledger's accounts: left out, it would make up for what is missing
-    bond_wei = distributor.bond_wei(block=block)
-    for name, address, wei in (
-        ("distributor", network.distributor, held + bond_wei),
-        ("escrow", network.escrow, balances.sum_wei("custody_escrow")),
-    ):
-        # whoever wants to can send tokens to a contract without calling it, so there may be more
-        found = token.balance_wei(address, block=block)
-        if found < wei:
-            raise DifferenceError(
-                f"the {name} holds {found} wei on the chain, {wei - found} wei less than it must; stop and find out why"
-            )
-    return f"tokens: {held} wei in the distributor, {handed_over} wei handed over, as on the chain"
 
 
 def _check_nodes(seen: _Snapshot, w3: Web3, network: Network) -> str:

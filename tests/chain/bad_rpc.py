@@ -11,17 +11,17 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 from eth_hash.auto import keccak
 
 # late: carries the request out and never answers; add: a number that is off; behind: a node that misses new blocks;
-# empty: an empty list
-Fault = Literal["silent", "late", "broken", "drop", "add", "behind", "empty"]
+# empty: an empty list; pruned: a node without the states of older blocks; hide: one kind of event is left out
+Fault = Literal["silent", "late", "broken", "drop", "add", "behind", "empty", "pruned", "hide"]
 TIMEOUT_S = 0.3
 NEWEST = ("latest", "pending", "safe", "finalized")
 BLOCK_PARAMETER = {
@@ -31,6 +31,17 @@ BLOCK_PARAMETER = {
     "eth_getBalance": 1,
     "eth_getBlockByNumber": 0,
 }
+
+
+@dataclass(frozen=True)
+class Meets:
+    """Which requests meet what."""
+
+    method: str
+    does: Fault
+    times: int | None = None
+    amount: int = 0
+    topic: str = ""
 
 
 @dataclass
@@ -55,9 +66,13 @@ class BadRpc:
                 assert stream is not None
                 stream.close()
 
-    def fault(self, method: str, does: Fault, *, times: int | None = None, amount: int = 0) -> None:
+    def fault(self, method: str, does: Fault, *, times: int | None = None, amount: int = 0, topic: str = "") -> None:
         """From now on, ``times`` requests (None: all) of ``method`` ("*": any) meet this, and nothing else does."""
-        self._control([{"method": method, "does": does, "times": times, "amount": amount}])
+        self.faults([Meets(method, does, times, amount, topic)])
+
+    def faults(self, meets: Sequence[Meets]) -> None:
+        """The same, of several: each request meets the first that is of its method."""
+        self._control([asdict(one) for one in meets])
 
     def heal(self) -> None:
         self._control([])
@@ -106,6 +121,12 @@ class Proxy(BaseHTTPRequestHandler):
                 self._say(request, {"result": []})
             case "add":
                 self._say(request, {"result": hex(int(self._ask(request)["result"], 16) + fault["amount"])})
+            case "pruned":
+                self._say(request, self._pruned(request, fault["amount"]))
+            case "hide":
+                answer = self._ask(request)
+                answer["result"] = [log for log in answer["result"] if log["topics"][0] != fault["topic"]]
+                self._say(request, answer)
             case "behind":
                 self._say(request, self._behind(request, fault["amount"]))
             case _:
@@ -142,6 +163,15 @@ class Proxy(BaseHTTPRequestHandler):
             late = int(answer["result"]["blockNumber"], 16) > head
             return {"result": None} if late else answer
         return answer
+
+    def _pruned(self, request: dict[str, Any], blocks: int) -> dict[str, Any]:
+        """The answer of a node that keeps the states of the newest ``blocks`` blocks."""
+        method, params = request["method"], request["params"]
+        head = int(self._ask({**request, "method": "eth_blockNumber", "params": []})["result"], 16)
+        where = BLOCK_PARAMETER.get(method, len(params)) if method != "eth_getBlockByNumber" else len(params)
+        if where < len(params) and params[where] not in NEWEST and int(params[where], 16) <= head - blocks:
+            return {"error": {"code": -32000, "message": "missing trie node"}}
+        return self._ask(request)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(request).encode()

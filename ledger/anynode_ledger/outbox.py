@@ -50,7 +50,8 @@ from anynode_ledger.intents import (
     signed_for,
 )
 
-ATTEMPTS_MAX = 5  # transactions of one intent that failed on the chain although the simulation passed
+ATTEMPTS_MAX = 5  # transactions of one intent that failed on the chain although the simulation passed, in a row
+RETRY_AFTER_S = 3_600  # until the next one after these: each costs gas
 GAP_MAX = 32  # nonces below a transaction that are filled
 _KNOWN = ("already known", "already imported", "known transaction", "already exists")
 _USED = ("nonce too low", "oldnonce", "nonce is too low")
@@ -139,10 +140,10 @@ class Outbox:
             # in the block's place another one may come, in which it succeeds: signed again, it would happen twice
             note = f"transaction 0x{signed[-1].tx_hash} failed in block {max(failed.values())}"
             return self._step(status, "sent", f"{note}; tried again by itself when that is final")
-        if len(failed) >= ATTEMPTS_MAX:
+        if len(failed) >= ATTEMPTS_MAX and not self._is_older(signed[-1], RETRY_AFTER_S):
             raise RefusedError(
                 f"{intent.kind} {intent.subject} failed on the chain {len(failed)} times; look at transaction"
-                f" 0x{signed[-1].tx_hash} and settle again"
+                f" 0x{signed[-1].tx_hash}, it is tried again by itself {RETRY_AFTER_S} s after that"
             )
         if not signed or signed[-1].nonce in failed:
             return self._send(status, self._sign(status, signed))
@@ -181,8 +182,11 @@ class Outbox:
         return self._shown.since(head, f"used/{signed.nonce}", is_shown=is_used, final=final)
 
     def _is_overdue(self, signed: Signed) -> bool:
+        return self._is_older(signed, self._replace_after_s)
+
+    def _is_older(self, signed: Signed, seconds: int) -> bool:
         with self._book.read() as journal:
-            return journal.now_s - signed.signed_at_s >= self._replace_after_s
+            return journal.now_s - signed.signed_at_s >= seconds
 
     def _sign(self, status: IntentStatus, known: Sequence[Signed]) -> Signed:
         """Lock the next nonce and store the signed bytes. Simulated first, so that a refusal costs no gas."""

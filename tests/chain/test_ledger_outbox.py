@@ -15,7 +15,7 @@ from web3.types import RPCEndpoint, RPCResponse
 from anynode_contracts.networks import connect
 from anynode_ledger.fees import raised
 from anynode_ledger.intents import Intent, IntentState, IntentStatus
-from anynode_ledger.outbox import Outbox, progress
+from anynode_ledger.outbox import ATTEMPTS_MAX, Outbox, progress
 from anynode_ledger.settlement import settle
 
 OnStep = Callable[[Intent, IntentState], None]
@@ -285,6 +285,32 @@ def test_a_transaction_that_fails_on_the_chain_is_not_repeated_blindly(setting: 
     (draw, *_) = setting.deliver()
     assert "JobEnded" in draw.note
     assert len(setting.signed(draw)) == 1
+
+
+def test_what_failed_again_and_again_is_tried_again_as_the_note_says(setting: LedgerSetting) -> None:
+    """Each time the simulation passes, and the block's state is another one."""
+    deployed, anvil = setting.deployed, setting.deployed.anvil
+    escrow, refuse_all = deployed.escrow.address, "0xfe"
+    code = "0x" + bytes(deployed.w3.eth.get_code(escrow)).hex()
+    anvil.rpc("evm_setAutomine", False)
+    for failures in range(1, ATTEMPTS_MAX + 1):
+        (draw, *_) = setting.outbox().advance()
+        assert len(setting.signed(draw)) == failures
+        anvil.rpc("anvil_setCode", escrow, refuse_all)
+        anvil.mine(1)
+        anvil.rpc("anvil_setCode", escrow, code)
+    anvil.rpc("evm_setAutomine", True)
+    (draw, *_) = setting.outbox().advance()
+    assert (
+        f"failed on the chain {ATTEMPTS_MAX} times" in draw.note and "tried again by itself 3600 s after" in draw.note
+    )
+    setting.now_s += 3_599
+    setting.outbox().advance()
+    assert len(setting.signed(draw)) == ATTEMPTS_MAX
+    setting.now_s += 1
+    assert setting.deliver() == []
+    assert len(setting.signed(draw)) == ATTEMPTS_MAX + 1
+    setting.sent_once()
 
 
 def test_another_chain_gets_nothing(setting: LedgerSetting) -> None:

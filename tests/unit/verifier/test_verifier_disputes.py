@@ -104,6 +104,8 @@ class Bench:
     replayer: Replayer = field(init=False)
 
     def __post_init__(self) -> None:
+        named = self.thresholds.digest if self.thresholds.entries else ""
+        self.opened = replace(self.opened, thresholds=named)
         auditors = Auditors(self.own or self.hardware, Limits(), lambda _: self.keeper)
         self.replayer = Replayer(
             self.job.job,
@@ -231,8 +233,7 @@ async def test_segments_follow_from_the_seed_that_a_verdict_reveals(bench: Bench
     phases: tuple[Phase, ...] = ("fresh", "moments")
     entries = tuple(Entry(other, bench.hardware, phase, 100, 3, (), limits) for phase in phases)
     frozen = Thresholds(entries)
-    opened = replace(bench.opened, thresholds=frozen.digest)
-    made = replace(bench, opened=opened, thresholds=frozen, hardware=other, own=bench.hardware)
+    made = replace(bench, thresholds=frozen, hardware=other, own=bench.hardware)
     made.replayer._opener = asked = Asked()  # type: ignore[assignment]
     seal = made.claims(made.honest.update_root, made.honest.leaves)
     for seed in ("ab" * 32, "cd" * 32, ""):
@@ -241,7 +242,7 @@ async def test_segments_follow_from_the_seed_that_a_verdict_reveals(bench: Bench
     seeds = ("ab" * 32, "cd" * 32, segment_seed("", ""))
     assert asked.segments == [draw_segments(seed, 0, len(made.honest.leaves)) for seed in seeds]
     for named in ("", "ef" * 32):
-        other_round = replace(opened, thresholds=named)
+        other_round = replace(made.opened, thresholds=named)
         found = await made.replayer.replay(Replay(other_round, seal, 0, seed="ab" * 32))
         assert found.outcome == "void" and "other thresholds than are frozen here" in found.reason
     assert len(asked.segments) == len(seeds), "what was frozen after the opening judges nothing"

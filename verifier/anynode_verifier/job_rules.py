@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anynode import __version__
 from anynode.exact.layout import chunk_specs
 from anynode.jobs.job import Job
 from anynode.rounds.coordinator import Rules
@@ -35,4 +36,5 @@ def rules_of(
         exchange_s=workers.exchange_deadline_s,
         alive_s=alive_s,
         thresholds=thresholds,
+        code_version=__version__,
     )

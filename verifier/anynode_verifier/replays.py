@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from anynode import __version__
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
 from anynode.rounds.audit_secrets import draw_segments, segment_seed
@@ -184,6 +185,9 @@ class Replayer:
         return Case(number, committed, spec, worker, effect.again, seed, effect.open.thresholds)
 
     async def _judged(self, case: Case) -> Replayed:
+        if case.committed.code_version != __version__:
+            version = case.committed.code_version
+            return self._void(case, f"done with AnyNode {version}, which this verifier ({__version__}) cannot repeat")
         disputed = self._disputes.of(case.round, case.committed.slot) if case.again else None
         decided = await self._by_segment(case, disputed) if disputed is not None else None
         if decided is not None and disputed is not None:

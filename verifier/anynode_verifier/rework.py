@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from anynode import __version__
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import Job
 from anynode.rounds.claims import blamed
@@ -48,7 +49,8 @@ def to_repeat(round_: Round, verdict: Verdict | None) -> dict[int, Outcome]:
 @dataclass(frozen=True, slots=True)
 class Rework:
     """Does the work of a checked chain again, each slot in its own hardware class. What was done in a class that this
-    machine does not make stays unchecked. Every method raises ``RefusedError`` naming the first difference.
+    machine does not make, or with another version of AnyNode, stays unchecked. Every method raises ``RefusedError``
+    naming the first difference.
     """
 
     trainer: Trainer
@@ -143,6 +145,12 @@ class Rework:
     async def _work(self, number: int, slot: int) -> tuple[WorkResult | None, Committed]:
         round_ = self.lineage.rounds[number]
         item = next(item for item in round_.seal.commitments if item.slot == slot)
+        if item.code_version != __version__:
+            self.say(
+                f"round {number}, slot {slot}: not trained again, for it was done with AnyNode {item.code_version} and "
+                f"this is {__version__}"
+            )
+            return None, item
         order = work_order(self.job, round_.open, slot, item.steps, item.micro_batch)
         other = item.hardware != self.trainer.hardware_class
         trainer = await self.classes.get(item.hardware) if other else self.trainer

@@ -43,7 +43,8 @@ class Rules:
     ``audit_key`` is secret: the audit secret of a round is derived from it. ``hardware`` are the classes whose work can
     be audited here; none of them admits every class. ``samples_max`` is what the budget pays: the job ends before a
     round that it could not pay. ``sealer`` is this coordinator, ``sign_nothing(round, slots)`` its word on
-    the slots of which it seals nothing (`words.py`). ``thresholds``: see `course.Open`.
+    the slots of which it seals nothing (`words.py`). ``thresholds``: see `course.Open`. ``code_version`` is
+    the one whose work can be replayed bit by bit here; empty: any.
     """
 
     job: str
@@ -70,6 +71,7 @@ class Rules:
     attempts_max: int = 5
     sealer: str = ""
     thresholds: str = ""
+    code_version: str = ""
     sign_nothing: Callable[[int, tuple[int, ...]], tuple[str, ...]] = lambda _, slots: ("",) * len(slots)
 
 

@@ -116,6 +116,12 @@ def _join(state: State, join: Join, now: float) -> Step:
             "operator to calibrate for yours"
         )
         return state, [Answer(join.node, Refused("refused", join.node, reason[:500]))]
+    if state.rules.code_version and join.code_version != state.rules.code_version:
+        reason = (
+            f"work is replayed bit by bit, which takes one version of AnyNode: this node runs {join.code_version}, "
+            f"the verifier {state.rules.code_version}; install that one"
+        )
+        return state, [Answer(join.node, Refused("refused", join.node, reason))]
     node = replace(
         known,
         peer=join.peer,
@@ -162,6 +168,8 @@ def _commitment(state: State, commitment: Commitment, now: float) -> Step:
     if member is None or member.node != commitment.node or not steps_fit:
         return state, []
     if commitment.samples != commitment.steps * state.rules.batch_size or commitment.hardware != member.hardware:
+        return state, []
+    if state.rules.code_version and commitment.code_version != state.rules.code_version:
         return state, []
     kept = state.commitments.get(commitment.slot)
     if kept is None:

@@ -13,6 +13,7 @@ from round_actors import PEER_ID
 from signed_world import DOMAIN, key
 from small_job import SmallJob, make_small_job
 
+from anynode import __version__
 from anynode.blobs.store import BlobStore
 from anynode.rounds.audit_secrets import draw_segments, segment_seed
 from anynode.rounds.course import Committed, Member, Open, Seal
@@ -122,7 +123,7 @@ class Bench:
             publishes=True,
         )
 
-    def claims(self, update_root: str, leaves: tuple[TraceLeaf, ...]) -> Seal:
+    def claims(self, update_root: str, leaves: tuple[TraceLeaf, ...], version: str = __version__) -> Seal:
         batch = self.job.job.training.batch_size
         item = Committed(
             slot=0,
@@ -133,7 +134,7 @@ class Bench:
             update_root=update_root,
             trace_root=trace_root(leaves),
             hardware=self.hardware,
-            code_version="1",
+            code_version=version,
             energy_mj=0,
             signature="0x" + "0" * 130,
         )
@@ -190,6 +191,12 @@ async def test_the_second_replay_costs_a_segment_and_not_a_round(bench: Bench) -
     with pytest.raises(RefusedError, match="malformed"):
         parse_proof(b'{"job": 1}', bench.job.job.job_id, 0, committed)
     assert bench.worker.asked == 1 and not any(bench.folder.glob("0-0/*")), "what was kept is gone"
+
+
+async def test_work_of_another_version_is_void(bench: Bench) -> None:
+    """A verifier that was updated while it waited for its audit cannot repeat it, and accuses nobody."""
+    found = await bench.judged(bench.claims(OTHER, bench.false(1), "0.0.1"), again=False)
+    assert (found.outcome, found.evidence) == ("void", "none") and "AnyNode 0.0.1" in found.reason
 
 
 async def test_a_false_accusation_is_overturned_by_the_segment_alone(bench: Bench) -> None:

@@ -73,9 +73,8 @@ def finalised(journal: Journal, job_id: str) -> None:
 def _to_be_drawn_wei(journal: Journal, job_id: str) -> int:
     """What batches plan to draw and no final block shows to be drawn."""
     table = schema.draws
-    rows = journal.connection.execute(select(table.c.amount_wei).where(table.c.job_id == job_id))
-    planned_wei: int = sum(row.amount_wei for row in rows)
-    return max(0, planned_wei - journal.balances.drawn_wei(job_id))
+    planned = journal.connection.execute(select(table.c.amount_wei).where(table.c.job_id == job_id)).scalars()
+    return max(0, sum(int(amount) for amount in planned) - journal.balances.drawn_wei(job_id))
 
 
 def _ended(journal: Journal, former_s: int, now_s: int, after_s: int) -> list[tuple[int, str]]:

@@ -81,5 +81,8 @@ def audit(output: Output, *, folder: Path, network: str | None, round_: int | No
     for number, doubt in report.blocks_doubted:
         output.say(f"round {number}: {doubt}; that is a reorganisation of the chain, or evidence against who signed it")
     output.say(f"Round {report.replayed_round} was done again: {accepted} accepted, {confirmed} rightly rejected.")
-    output.say(f"The audit holds: {report.rounds} rounds, state {report.state_root[:16]}…, {len(report.roots)} roots.")
+    roots = f"{len(report.roots)} roots"
+    if report.roots_confirmed is not None:
+        roots += f", {report.roots_confirmed} of them on the chain"
+    output.say(f"The audit holds: {report.rounds} rounds, state {report.state_root[:16]}…, {roots}.")
     output.result(asdict(report) | {"audit_ok": True})

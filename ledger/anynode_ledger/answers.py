@@ -114,7 +114,7 @@ class MoveAnswer(_Answer):
 
     reason: str
     amount_wei: str
-    booked_at_s: int
+    moved_at_s: int
     transaction: str | None
 
 

@@ -65,6 +65,7 @@ def keep_block(journal: Journal, w3: Web3, chain_id: int, header: Header, logs: 
                 transaction_hash=bytes(log["transactionHash"]).hex(),
                 topics=json.dumps([bytes(topic).hex() for topic in log["topics"]]),
                 data=bytes(log["data"]).hex(),
+                timestamp_s=header.timestamp_s,
             )
         )
 

@@ -60,11 +60,13 @@ class RootShare:
 
 @dataclass(frozen=True, slots=True)
 class ChainMove:
-    """Tokens that the chain has moved, and by which transaction (None: its event is not in this database)."""
+    """Tokens that the chain has moved, when, and by which transaction (None: its event is not in this database, and the
+    time is that of the booking).
+    """
 
     reason: str
     amount_wei: int
-    booked_at_s: int
+    moved_at_s: int
     transaction: str | None
 
 
@@ -111,18 +113,28 @@ def job_earnings(journal: Journal, job_id: str) -> JobEarnings:
     return JobEarnings(job_id=job_id, shares=_shares(journal, rows), moves=_moves(journal, moves))
 
 
-def transactions(journal: Journal, names: Iterable[str]) -> dict[str, str]:
-    """By transfer id, the hash of the transaction whose event it books; those of no event are left out."""
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The transaction whose event a transfer books, and the time of its block (None: read by an earlier version)."""
+
+    transaction: str
+    at_s: int | None
+
+
+def origins(journal: Journal, names: Iterable[str]) -> dict[str, Origin]:
+    """By transfer id, where it comes from; those of no event are left out."""
     table = schema.chain_events
     wanted = {name: tuple(name.split("/")[1:4]) for name in names if name.startswith("event/")}
     chains, blocks = {int(key[0]) for key in wanted.values()}, sorted({key[1] for key in wanted.values()})
     columns = (table.c.chain_id, table.c.block_hash, table.c.log_index, table.c.transaction_hash)
-    found: dict[tuple[str, ...], str] = {}
+    found: dict[tuple[str, ...], Origin] = {}
     for start in range(0, len(blocks), BLOCKS_PER_QUERY):
         some = blocks[start : start + BLOCKS_PER_QUERY]
-        query = select(*columns).where(table.c.chain_id.in_(chains), table.c.block_hash.in_(some))
+        query = select(*columns, table.c.timestamp_s).where(table.c.chain_id.in_(chains), table.c.block_hash.in_(some))
         for row in journal.connection.execute(query):
-            found[str(row.chain_id), row.block_hash, str(row.log_index)] = f"0x{row.transaction_hash}"
+            found[str(row.chain_id), row.block_hash, str(row.log_index)] = Origin(
+                f"0x{row.transaction_hash}", row.timestamp_s
+            )
     return {name: found[key] for name, key in wanted.items() if key in found}
 
 
@@ -227,5 +239,10 @@ def _roots(journal: Journal, rows: list[Row[Any]]) -> tuple[RootShare, ...]:
 
 
 def _moves(journal: Journal, rows: list[Row[Any]]) -> tuple[ChainMove, ...]:
-    hashes = transactions(journal, (row.id for row in rows))
-    return tuple(ChainMove(row.reason, row.amount_wei, row.recorded_at_s, hashes.get(row.id)) for row in rows)
+    known = origins(journal, (row.id for row in rows))
+    return tuple(_move(row, known.get(row.id)) for row in rows)
+
+
+def _move(row: Row[Any], origin: Origin | None) -> ChainMove:
+    moved_at_s = origin.at_s if origin is not None and origin.at_s is not None else row.recorded_at_s
+    return ChainMove(row.reason, row.amount_wei, moved_at_s, origin.transaction if origin is not None else None)

@@ -16,11 +16,11 @@ from sqlalchemy import select
 
 from anynode_ledger import schema
 from anynode_ledger.accounts import Account, Balances, Transfer
-from anynode_ledger.earnings import posted_in, transactions
+from anynode_ledger.earnings import origins, posted_in
 from anynode_ledger.journal import Journal, transfer_of
 
 COLUMNS = (
-    *("number", "booked_at", "transfer", "reason", "phase", "debit", "credit"),
+    *("number", "happened_at", "booked_at", "transfer", "reason", "phase", "debit", "credit"),
     *("amount_wei", "amount", "job", "node", "transaction"),
 )
 CURRENCY = "ANY"
@@ -29,9 +29,13 @@ _WEI_PER_TOKEN = 10**18
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One transfer with its place in the journal, when it was booked, and the transaction that it came with."""
+    """One transfer with its place in the journal, when it happened, when it was booked, and its transaction.
+
+    What the chain has moved happened in its block, which counts for an accountant; all else when it was booked.
+    """
 
     number: int
+    happened_at: datetime
     booked_at: datetime
     transfer: Transfer
     transaction: str
@@ -40,14 +44,17 @@ class Line:
 def lines_of(journal: Journal) -> list[Line]:
     """Every transfer, in order."""
     rows = list(journal.connection.execute(select(schema.transfers).order_by(schema.transfers.c.seq)))
-    hashes = transactions(journal, (row.id for row in rows))
+    known = origins(journal, (row.id for row in rows))
     posted = posted_in(journal)
     return [
         Line(
             row.seq,
-            datetime.fromtimestamp(row.recorded_at_s, UTC),
+            _time((known[row.id].at_s if row.id in known else None) or row.recorded_at_s),
+            _time(row.recorded_at_s),
             transfer_of(row),
-            hashes.get(row.id) or (posted.get(_batch_in(row.id), "") if row.reason == "settle" else ""),
+            known[row.id].transaction
+            if row.id in known
+            else (posted.get(_batch_in(row.id), "") if row.reason == "settle" else ""),
         )
         for row in rows
     ]
@@ -64,6 +71,7 @@ def write_csv(lines: Iterable[Line], out: TextIO) -> None:
         writer.writerow(
             (
                 line.number,
+                line.happened_at.isoformat(),
                 line.booked_at.isoformat(),
                 transfer.id,
                 transfer.reason,
@@ -84,7 +92,7 @@ def write_beancount(lines: list[Line], balances: Balances, title: str, out: Text
     out.write(f'option "title" {_quoted(title)}\noption "operating_currency" "{CURRENCY}"\n')
     if not lines:
         return
-    first, last = min(line.booked_at for line in lines).date(), max(line.booked_at for line in lines).date()
+    first, last = min(line.happened_at for line in lines).date(), max(line.happened_at for line in lines).date()
     out.write(f"\n{first} commodity {CURRENCY}\n")
     expected = dict(sorted(_balances(balances)))
     for name in expected:
@@ -115,7 +123,7 @@ def _transaction(line: Line) -> str:
         case "single":
             pass
     flag = "!" if transfer.phase == "pending" else "*"
-    text = f"\n{line.booked_at.date()} {flag} {_quoted(f'{transfer.reason} ({transfer.phase})')}\n"
+    text = f"\n{line.happened_at.date()} {flag} {_quoted(f'{transfer.reason} ({transfer.phase})')}\n"
     text += f"  transfer: {_quoted(transfer.id)}\n  booked: {_quoted(line.booked_at.isoformat())}\n"
     if line.transaction:
         text += f"  transaction: {_quoted(line.transaction)}\n"
@@ -155,6 +163,10 @@ def _spelled(name: str, before: str) -> str:
 def _batch_in(transfer_id: str) -> str:
     """``1.1`` of ``settle/1.1/…`` and of ``post/settle/1.1/…``."""
     return transfer_id.partition("settle/")[2].partition("/")[0]
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _quoted(text: str) -> str:

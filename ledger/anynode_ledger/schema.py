@@ -247,6 +247,7 @@ chain_events = Table(
     Column("transaction_hash", String(64), nullable=False),
     Column("topics", Text, nullable=False),
     Column("data", Text, nullable=False),
+    Column("timestamp_s", BigInteger),
 )
 
 IMMUTABLE = (

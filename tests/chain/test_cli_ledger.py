@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_check_proves_a_live_ledger_and_a_copy_and_names_the_first_difference(
     with sqlite3.connect(tmp_path / "ledger.sqlite") as source, sqlite3.connect(copy) as target:
         source.backup(target)
     code, out, _ = anynode("ledger", "check", "--database", url, "--json")
-    assert code == 0 and len(json.loads(out)["proofs"]) == 7
+    assert code == 0 and len(json.loads(out)["proofs"]) == 8
 
     invented = Book.open(url)
     invented.fund_job(lived.job_id, 5, "made up")
@@ -138,6 +139,10 @@ def test_csv_has_every_transfer_and_its_transaction(lived: LedgerSetting, anynod
                 lived.deployed.escrow.address,
                 lived.deployed.distributor.address,
             )
+            block = chain.eth.get_transaction(row["transaction"])["blockNumber"]  # type: ignore[arg-type]
+            assert datetime.fromisoformat(row["happened_at"]).timestamp() == chain.eth.get_block(block)["timestamp"]
+        else:
+            assert row["happened_at"] == row["booked_at"]
     settled = {row["transaction"] for row in rows if row["reason"] == "settle" and row["transfer"].count("settle/1.")}
     assert len(settled) == 2, "a vetoed attempt and its successor have a transaction each"
     (credit,) = (row for row in rows if row["transfer"].endswith("/0/2/samples/accrued"))
@@ -171,6 +176,7 @@ def test_earnings_with_dates_and_transactions(lived: LedgerSetting, anynode: Sai
     assert of_one["roots"][2]["transaction"] is None
     (claim,) = of_one["claims"]
     receipt = lived.deployed.w3.eth.get_transaction_receipt(claim["transaction"])
+    assert claim["moved_at_s"] == lived.deployed.w3.eth.get_block(receipt["blockNumber"])["timestamp"]
     assert (claim["amount_wei"], receipt["from"]) == (str(3 * TOKEN), lived.nodes[one].address)
     assert of_cheat["shares"][0]["slashed_wei"] == str(TOKEN) and of_cheat["claims"] == []
     assert [(s["node_index"], s["audits_wei"]) for s in of_job["shares"]] == [

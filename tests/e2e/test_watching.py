@@ -130,7 +130,7 @@ def shown_by(pid: int) -> str:
 def test_the_ledger_is_proven_while_its_verifier_books(swarm: SmallNetwork) -> None:
     before = swarm.status()["ledger"]
     found = swarm.processes.run("ledger", "check", "--network", NETWORK)
-    assert len(found["proofs"]) == 7 and found["block"] > 0
+    assert len(found["proofs"]) == 8 and found["block"] > 0
     assert before["jobs"][0]["credited_wei"] != "0"
 
 

@@ -94,10 +94,10 @@ def _show_moves(output: Output, moves: list[dict[str, Any]]) -> None:
         (
             move["reason"],
             show_wei(int(move["amount_wei"])),
-            show_time(move["booked_at_s"]),
+            show_time(move["moved_at_s"]),
             move["transaction"] or "unknown",
         )
         for move in moves
     ]
     if rows:
-        output.table(("what", "ANY", "booked", "transaction"), rows, title="Moved on the chain")
+        output.table(("what", "ANY", "moved", "transaction"), rows, title="Moved on the chain")

@@ -82,7 +82,7 @@ def test_roots_that_were_vetoed_became_active_and_wait(ticking: Book) -> None:
 def test_a_jobs_money_on_the_chain(ticking: Book) -> None:
     (move,) = of_job(ticking, OTHER_JOB).moves
     assert (move.reason, move.amount_wei, move.transaction) == ("fund", 100 * TOKEN, None)
-    assert move.booked_at_s > 0
+    assert move.moved_at_s > 0
 
 
 def test_nobody_and_nothing(ticking: Book) -> None:

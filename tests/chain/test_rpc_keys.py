@@ -17,8 +17,8 @@ from requests.exceptions import RequestException
 from web3 import Web3
 
 from anynode_contracts.errors import UserError
-from anynode_contracts.networks import Network, check_chain, connect
-from anynode_contracts.rpc import shown
+from anynode_contracts.networks import Network, check_chain
+from anynode_contracts.rpc import RpcProvider, shown
 from anynode_ledger.intents import intents
 from anynode_ledger.reconcile import check
 from anynode_verifier.blocks import Blocks
@@ -49,9 +49,8 @@ def keyed(request: pytest.FixtureRequest, setting: LedgerSetting) -> Iterator[Ne
 
 def line_to(network: Network) -> Web3:
     """As a verifier has it, but that it gives up at once."""
-    w3 = connect(network.rpc_url, timeout_s=TIMEOUT_S)
-    w3.provider.exception_retry_configuration = None  # type: ignore[attr-defined]
-    return w3
+    once = RpcProvider(network.rpc_url, request_kwargs={"timeout": TIMEOUT_S}, exception_retry_configuration=None)
+    return Web3(once)
 
 
 async def looked_once(bookkeeping: Bookkeeping) -> dict[str, object]:

@@ -13,7 +13,7 @@ from postgresql_server import Server
 from web3 import Web3
 
 from anynode_contracts.errors import UserError
-from anynode_contracts.networks import connect
+from anynode_contracts.rpc import RpcProvider
 from anynode_ledger.book import Book
 from anynode_verifier.bookkeeping import Bookkeeping
 from unasked_network import NETWORK
@@ -74,8 +74,7 @@ def test_a_server_that_ends_amid_a_transaction_has_kept_nothing_of_it(book: Book
 
 def test_a_verifier_lives_on(book: Book, server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    w3 = connect(NETWORK.rpc_url, timeout_s=1.0)
-    w3.provider.exception_retry_configuration = None  # type: ignore[attr-defined]
+    w3 = Web3(RpcProvider(NETWORK.rpc_url, exception_retry_configuration=None))  # gives up at once
     asyncio.run(lives_on(bookkeeping_of(book, w3), server, caplog))
 
 

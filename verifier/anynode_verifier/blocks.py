@@ -28,6 +28,14 @@ BLOCK_PAUSE_S = 1.0
 NO_BLOCK = "0x" + "0" * 64
 
 
+def block_time_s(w3: Web3, height: int) -> int | None:
+    """When a block was made, in seconds since 1970. Blocks. None while nobody can say."""
+    try:
+        return int(w3.eth.get_block(height)["timestamp"])
+    except (RequestException, Web3Exception, OSError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class BeaconBlock:
     """``beacon`` opens a round; the hash of block ``audit_height`` completes its audit draw."""

@@ -20,6 +20,7 @@ from anynode_ledger.book import Book
 from anynode_ledger.intake import Intake
 from anynode_ledger.outbox import Outbox
 from anynode_verifier.accuser import Accuser, accused
+from anynode_verifier.blocks import block_time_s
 from anynode_verifier.contesting import Contester, SecretOf
 from anynode_verifier.registrar import Registrar
 from anynode_verifier.slashing import Slashing
@@ -60,7 +61,9 @@ class Bookkeeping:
         self._slasher: Outbox | None = None
         self._slashing = Slashing(book, w3, network, node.address)
         self._contester = Contester(w3, network, node, secret_of)
-        self._treasury = Treasury(book, network, node.address, batch_interval_s)
+        self._treasury = Treasury(
+            book, network, node.address, batch_interval_s, block_time_s=lambda height: block_time_s(w3, height)
+        )
         self._accounts: dict[str, JobAccount] = {}
         self._chain_note = "not read yet"
         self._waiting_for = ""

@@ -14,7 +14,6 @@ from anynode.jobs.job import Job
 from anynode.rounds.course import Finish
 from anynode.rounds.judgements import Correct
 from anynode.rounds.records import Record
-from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_contracts.typed_data import RootStatement
@@ -23,6 +22,7 @@ from anynode_ledger.public import PublicDecision, PublicLedger
 from anynode_ledger.rebuild import rebuild
 from anynode_verifier.credit_checks import check_credits
 from anynode_verifier.credits import JudgedRound, judged_rounds, ruled_rounds
+from anynode_verifier.holding_back import stays_at_stake
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class KnownNode:
 class Knowledge:
     """What a verifier knows by itself. ``jobs``: every job with its certified records; ``active_root``: what pays on
     the chain now, as 64 hexadecimal digits, empty before the first root; ``undrawn_wei``: what was never drawn of each
-    job whose escrow pays nothing more.
+    job whose escrow pays nothing more; ``drawn_at_s``: when the last audits of each job that is over were drawn, on a
+    public chain; ``now_s``: the time of the newest final block.
     """
 
     network: Network
@@ -45,6 +46,8 @@ class Knowledge:
     nodes: Mapping[int, KnownNode]
     active_root: str
     undrawn_wei: Mapping[str, int] = field(default_factory=dict)
+    drawn_at_s: Mapping[str, float] = field(default_factory=dict)
+    now_s: int = 0
 
 
 def check_root(statement: RootStatement, raw: dict[str, Any], known: Knowledge) -> None:
@@ -64,7 +67,7 @@ def check_root(statement: RootStatement, raw: dict[str, Any], known: Knowledge) 
     for job_id in sorted(named):
         _require(job_id in known.jobs, f"job {job_id[:16]}… is not known here")
         job, records = known.jobs[job_id]
-        _check_job(job, records, ledger, known.network)
+        _check_job(job, records, ledger, known)
 
 
 def _check_statement(
@@ -132,11 +135,11 @@ def _check_lapsed(ledger: PublicLedger, undrawn_wei: Mapping[str, int]) -> None:
         )
 
 
-def _check_job(job: Job, records: Sequence[Record], ledger: PublicLedger, network: Network) -> None:
+def _check_job(job: Job, records: Sequence[Record], ledger: PublicLedger, known: Knowledge) -> None:
     """What is credited and slashed is what the records of this job earn and reject. Rounds may still be to book."""
     booked = {credit.round for credit in ledger.credits if credit.job_id == job.job_id}
     judged = [round_ for round_ in judged_rounds(records) if round_.open.round in booked]
-    check_credits(judged, job, ledger, network.verifiers, ruled_rounds(records))
+    check_credits(judged, job, ledger, known.network.verifiers, ruled_rounds(records))
     node_of = {node.index: node.node for node in ledger.nodes}
     decisions = [decision for decision in ledger.decisions if decision.job_id == job.job_id]
     fraud = _found_out(judged_rounds(records), records)
@@ -145,8 +148,10 @@ def _check_job(job: Job, records: Sequence[Record], ledger: PublicLedger, networ
         if decision.kind == "slash":
             slashed.add(_check_slash(decision, node_of, fraud))
         elif decision.kind in ("release", "close"):
-            over = network.chain_id == DEVELOPMENT_CHAIN_ID and any(isinstance(item.body, Finish) for item in records)
+            over = any(isinstance(item.body, Finish) for item in records)
             _require(over, f"job {job.job_id[:16]}… is not over, and nothing held back may be released")
+            early = stays_at_stake(known.network.chain_id, known.drawn_at_s.get(job.job_id), known.now_s)
+            _require(not early, f"what job {job.job_id[:16]}… holds back stays at stake for 14 days after it")
     registered = set(node_of.values())
     for number, node in sorted(fraud):
         due = number in booked and node in registered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,16 +12,20 @@ from sqlalchemy import select
 from web3 import Web3
 
 from anynode.jobs.job import Job
+from anynode.rounds.course import Finish
 from anynode.rounds.records import Record
 from anynode_contracts.canonical import parse_json
 from anynode_contracts.clients import DistributorClient
+from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.events import PayoutChangeRequested
 from anynode_contracts.networks import Network
 from anynode_contracts.typed_data import RootSignature, RootStatement, sign_root
 from anynode_ledger import schema
 from anynode_ledger.book import Book
-from anynode_ledger.chain_log import events_of, newest_block
+from anynode_ledger.chain_log import events_of, newest_block, posted_at_s
+from anynode_verifier.blocks import block_time_s
+from anynode_verifier.holding_back import last_drawn_height
 from anynode_verifier.root_checks import Knowledge, KnownNode, check_root
 from anynode_verifier.root_promises import Promises
 
@@ -73,7 +78,22 @@ class RootSigner:
         root = active.root.hex() if active else ""
         with self._book.read() as journal:
             undrawn_wei = journal.balances.undrawn_wei()
-        return Knowledge(self._network, self._jobs(), self._nodes(), root, undrawn_wei)
+            now_s = posted_at_s(journal, self._network.chain_id)
+        jobs = self._jobs()
+        drawn_at_s = self._drawn_at_s(jobs)
+        return Knowledge(self._network, jobs, self._nodes(), root, undrawn_wei, drawn_at_s, now_s)
+
+    def _drawn_at_s(self, jobs: Mapping[str, tuple[Job, Sequence[Record]]]) -> dict[str, float]:
+        """When the last audits of jobs that are over were drawn; of a block that is not to be had, never yet."""
+        if self._network.chain_id == DEVELOPMENT_CHAIN_ID:
+            return {}
+        drawn_at_s: dict[str, float] = {}
+        for job_id, (_, records) in jobs.items():
+            height = last_drawn_height(records)
+            if height is not None and any(isinstance(record.body, Finish) for record in records):
+                found_s = block_time_s(self._w3, height)
+                drawn_at_s[job_id] = math.inf if found_s is None else found_s
+        return drawn_at_s
 
     def _nodes(self) -> dict[int, KnownNode]:
         """From the registry's events. Where a payout account has changed of late, its forerunner is as good: the batch

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from anynode.jobs.job import Job
-from anynode.rounds.course import Close, Finish
+from anynode.rounds.course import Close, Finish, Seal
 from anynode.rounds.judgements import Correct, Excision
 from anynode.rounds.records import Record
 from anynode.rounds.reductions import rejected_reducers, unreadable_nodes
@@ -16,6 +16,7 @@ from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_ledger.batch import Batch
 from anynode_ledger.book import Book
+from anynode_ledger.chain_log import posted_at_s
 from anynode_ledger.latest_batch import is_pending, unsettled_since_s
 from anynode_ledger.settlement import settle
 from anynode_verifier.credits import (
@@ -27,6 +28,7 @@ from anynode_verifier.credits import (
     round_credits,
     ruling_credits,
 )
+from anynode_verifier.holding_back import stays_at_stake
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class JobAccount:
         self.job = job
         self.appeals_wait = appeals_wait
         self.booked: set[int] = set()
+        self.drawn_height: int | None = None
         self.to_rule: list[RuledRound] = []
         self._appealable: set[tuple[int, str]] = set()
         self._rulings = RulingCollector()
@@ -52,6 +55,8 @@ class JobAccount:
     def add(self, record: Record) -> None:
         """Take in the next record."""
         self._finished |= isinstance(record.body, Finish)
+        if isinstance(record.body, Seal):
+            self.drawn_height = max(self.drawn_height or 0, record.body.audit_height)
         if isinstance(record.body, Correct):
             self._excised.extend(record.body.excised)
         if isinstance(record.body, Close):
@@ -95,10 +100,13 @@ class Treasury:
         network: Network,
         verifier_node: str,
         batch_interval_s: float,
+        *,
+        block_time_s: Callable[[int], int | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._book, self._network, self._verifier_node = book, network, verifier_node
         self._batch_interval_s, self._clock = batch_interval_s, clock
+        self._block_time_s, self._drawn_at_s = block_time_s, dict[int, int]()
         self._looked_at_s = 0.0
         self._ended: set[str] = set()
         self._said: dict[str, str] = {}
@@ -126,8 +134,10 @@ class Treasury:
                 log.info("batch %d: root %s, %d gwei in all", batch.number, batch.root, batch.total_gwei)
                 return
             self._settled_complete |= newly_complete
-        waiting = {account.job.job_id for account in accounts if self._awaits_appeals(account)}
-        for job_id in (job_id for job_id in complete if job_id not in waiting):
+        for account in accounts:
+            job_id = account.job.job_id
+            if job_id not in complete or self._awaits_appeals(account) or self._is_held_back(account):
+                continue
             batch = self._close(job_id)
             self._ended.add(job_id)
             if batch is not None:
@@ -139,10 +149,6 @@ class Treasury:
         return self._clock() >= since_s + self._batch_interval_s
 
     def _close(self, job_id: str) -> Batch | None:
-        if self._network.chain_id != DEVELOPMENT_CHAIN_ID:
-            # Elsewhere held-back pay is a stake and stays one after the job (docs/security.md, Not covered).
-            log.info("job %s is complete; what is held back stays held back", job_id[:16])
-            return None
         released = self._book.close_job(job_id)
         if released:
             log.info("job %s is closed; %d wei held back are released", job_id[:16], released)
@@ -177,6 +183,21 @@ class Treasury:
         if not account.may_be_appealed:
             return False
         return self._clock() < self._book.last_slash_s(account.job.job_id) + self._network.window_s
+
+    def _is_held_back(self, account: JobAccount) -> bool:
+        """On a public chain what the job holds back stays at stake for a while longer. Also as long as nobody can say
+        when its last audits were drawn.
+        """
+        height, chain_id = account.drawn_height, self._network.chain_id
+        if height is None or chain_id == DEVELOPMENT_CHAIN_ID:
+            return False
+        if height not in self._drawn_at_s:
+            drawn_at_s = self._block_time_s(height)
+            if drawn_at_s is None:
+                return True
+            self._drawn_at_s[height] = drawn_at_s
+        with self._book.read() as journal:
+            return stays_at_stake(chain_id, self._drawn_at_s[height], posted_at_s(journal, chain_id))
 
     def _book_rulings(self, account: JobAccount) -> None:
         """Granted: what was slashed, then the pay, so that no more is held back than the limit; upheld: the cost of the

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from signed_world import PRICE_WEI, SignedWorld
+from web3 import Web3
 
 import unasked_network
 from anynode.rounds.records import Record
 from anynode_contracts.networks import Network
 from anynode_ledger.batch import BatchState
 from anynode_ledger.book import Book
+from anynode_ledger.chain_log import Header, keep_block, mark_posted
 from anynode_ledger.settlement import batches_of, resolve
 from anynode_verifier.treasury import JobAccount, Treasury
 
@@ -27,6 +29,8 @@ class Bank:
     def __init__(self, path: Path, world: SignedWorld, network: Network = NETWORK) -> None:
         self.book = Book.open(f"sqlite:///{path}", clock=lambda: self.now_s)
         self.world, self.network, self.now_s = world, network, 1_700_000_000.0
+        self.drawn_at_s: int | None = None
+        self._height = 0
         self.indices = {name: index for index, name in enumerate(world.accounts, 1)}
         self.treasury = self.restarted()
 
@@ -48,7 +52,22 @@ class Bank:
 
     def restarted(self) -> Treasury:
         """A treasury as after a start of the process: it knows nothing but the book."""
-        return Treasury(self.book, self.network, VERIFIER, 3_600.0, clock=lambda: self.now_s)
+        return Treasury(
+            self.book,
+            self.network,
+            VERIFIER,
+            3_600.0,
+            block_time_s=lambda _: self.drawn_at_s,
+            clock=lambda: self.now_s,
+        )
+
+    def reach(self, time_s: int) -> None:
+        """The chain has a final block of this time."""
+        self._height += 1
+        header = Header(self._height, f"{self._height:064x}", f"{self._height - 1:064x}", time_s)
+        with self.book.write() as journal:
+            keep_block(journal, Web3(), self.network.chain_id, header, [])
+            mark_posted(journal, self.network.chain_id, header)
 
     def account(self, records: list[Record] | None = None) -> JobAccount:
         return JobAccount(self.world.job, list(self.world.records if records is None else records))

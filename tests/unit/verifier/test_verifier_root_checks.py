@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from anynode_contracts.typed_data import RootStatement
 from anynode_ledger.lapsing import finalised
 from anynode_ledger.public import public_ledger
 from anynode_ledger.settlement import batches_of
+from anynode_verifier.holding_back import HELD_BACK_S
 from anynode_verifier.root_checks import Knowledge, KnownNode, check_root
 from anynode_verifier.root_promises import PROMISE_FILE, Promises
 
@@ -129,6 +131,24 @@ def test_held_back_pay_is_released_when_the_job_is_over_on_a_development_chain(l
     unfinished = [item for item in records if not isinstance(item.body, Finish)]
     with pytest.raises(RefusedError, match="is not over"):
         last.check(jobs={job.job_id: (job, unfinished)})
+
+
+def test_on_a_public_chain_held_back_pay_is_released_14_days_later(tmp_path: Path, grown: SignedWorld) -> None:
+    network = HERE.model_copy(update={"chain_id": 10})
+    bank = Bank(tmp_path / "public.sqlite", grown, network).fill()
+    account = bank.account()
+    bank.treasury.advance([account])
+    bank.decide("posted")
+    bank.now_s += network.window_s
+    bank.drawn_at_s = 3_000
+    bank.reach(3_000 + HELD_BACK_S)
+    bank.treasury.advance([account])
+    asked, job_id = Asked(bank, grown), grown.job.job_id
+    asked.check(network=network, drawn_at_s={job_id: 3_000}, now_s=3_000 + HELD_BACK_S)
+    for drawn_at_s, now_s in ((3_000, 2_999 + HELD_BACK_S), (math.inf, 3_000 + HELD_BACK_S)):
+        with pytest.raises(RefusedError, match="stays at stake for 14 days"):
+            asked.check(network=network, drawn_at_s={job_id: drawn_at_s}, now_s=now_s)
+    bank.book.close()
 
 
 def test_as_much_is_held_back_as_the_network_asks_for(first: Asked) -> None:

@@ -16,6 +16,7 @@ from anynode.rounds.records import Record
 from anynode_contracts.networks import Network
 from anynode_ledger import schema
 from anynode_ledger.settlement import batches_of
+from anynode_verifier.holding_back import HELD_BACK_S
 from anynode_verifier.treasury import JobAccount
 
 
@@ -82,6 +83,29 @@ def test_a_round_is_booked_when_its_verdict_is_in(bank: Bank, grown: SignedWorld
     before = bank.earned()
     bank.treasury.advance([account])
     assert bank.earned() == before, "a second look pays nothing"
+
+
+def test_on_a_public_chain_held_back_pay_waits_for_14_days_of_the_chain(
+    open_bank: Callable[..., Bank], grown: SignedWorld
+) -> None:
+    """Counted from the block of the last draw by final blocks; as long as nobody knows that block, it waits."""
+    network = NETWORK.model_copy(update={"chain_id": 10})
+    bank = open_bank(network).fill()
+    account, job_id = bank.account(), grown.job.job_id
+
+    bank.treasury.advance([account])
+    bank.decide("posted")
+    bank.now_s += network.window_s
+    for drawn_at_s, time_s, closed in (
+        (None, 2_000 + HELD_BACK_S, False),
+        (3_000, 2_999 + HELD_BACK_S, False),
+        (3_000, 3_000 + HELD_BACK_S, True),
+    ):
+        bank.drawn_at_s = drawn_at_s
+        bank.reach(time_s)
+        bank.treasury.advance([account])
+        assert bank.book.job(job_id).closed is closed
+    assert all(node.held_back_wei == 0 for node in bank.book.nodes())
 
 
 def test_a_job_is_brought_to_its_end(bank: Bank, grown: SignedWorld) -> None:

@@ -1,0 +1,45 @@
+"""An owner cancels a job in the middle: it gets no more rounds, what was accepted is paid, and the audit holds."""
+
+from __future__ import annotations
+
+import pytest
+from small_network import NETWORK, OWNER, PASSWORD, SmallNetwork
+from web3.types import RPCEndpoint
+
+from anynode.wallet import keystore
+from anynode_contracts.calls import send
+from anynode_contracts.clients import EscrowClient
+from anynode_contracts.networks import connect
+
+ROUNDS = 1_000
+
+
+@pytest.mark.deep
+def test_a_cancelled_job_finishes_early_and_pays(network: SmallNetwork) -> None:
+    processes = network.processes
+    network.wallet("worker")
+    network.start_verifier()
+    job_id = network.submit(network.job_file("cancelled", rounds=ROUNDS, budget="100"))["job_id"]
+    network.start_worker("worker")
+    network.until("accepted work", lambda: network.job()["audits"]["judged"] >= 1, "verifier", "worker")
+
+    w3 = connect(f"http://127.0.0.1:{network.rpc_port}")
+    owner = keystore.unlock(keystore.wallet_path(network.home / "home" / "data" / "wallets", OWNER), PASSWORD)
+    send(w3, owner, EscrowClient(w3, network.facts["escrow"]).build_cancel(job_id))
+    w3.provider.make_request(RPCEndpoint("evm_increaseTime"), [120])  # or the test would wait for the others to know
+    network.mine(3)
+    network.until("the end of the job", lambda: network.job()["phase"] == "finished", "verifier")
+    assert 0 < network.job()["round"] < ROUNDS
+    assert processes.wait("worker", 60.0) == 0, processes.log("worker")
+    assert "its owner has cancelled it" in processes.log("worker")
+
+    def is_paid() -> bool:
+        network.mine(3)
+        return any(batch["state"] == "posted" for batch in network.get("/v1/ledger")["batches"])
+
+    network.until("an active root", is_paid, "verifier")
+    folder = network.home / "result"
+    processes.run("result", str(folder), "--network", NETWORK)
+    audit = processes.attempt("audit", str(folder), "--network", NETWORK)
+    assert audit.code == 0, audit.err
+    assert "are those of the chain" in audit.out + audit.err

@@ -148,7 +148,7 @@ def test_a_refund_of_what_was_owed_is_named(setting: LedgerSetting) -> None:
     deployed.anvil.pass_time(40 * 86_400)
     deployed.send(deployed.owner, deployed.escrow.build_refund(setting.job_id))
     setting.take_in()
-    with pytest.raises(RefusedError, match=f"refunded {TOKEN} wei that nodes had earned"):
+    with pytest.raises(RefusedError, match=f"has ended with {TOKEN} wei that nodes had earned"):
         proven(setting)
 
 

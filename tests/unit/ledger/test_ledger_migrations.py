@@ -75,7 +75,7 @@ def test_amounts_are_exact_numbers_in_postgresql() -> None:
 
 
 def test_the_migration_speaks_postgresql(capsys: pytest.CaptureFixture[str]) -> None:
-    """Rendered offline: every statement of the migration in PostgreSQL's words, triggers included."""
+    """Rendered offline: every statement of the migrations in PostgreSQL's words, triggers included."""
     context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True})
     with Operations.context(context):
         for version in reversed(list(ScriptDirectory(str(migrate.SCRIPTS)).walk_revisions())):

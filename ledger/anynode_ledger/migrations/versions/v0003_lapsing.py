@@ -23,7 +23,7 @@ def upgrade() -> None:
     op.create_index("ix_deadlines_deadline_s", "deadlines", ["deadline_s"])
     op.create_table(
         "withdrawn",
-        sa.Column("intent_id", ROW_ID, nullable=False),
+        sa.Column("intent_id", ROW_ID, autoincrement=False, nullable=False),
         sa.ForeignKeyConstraint(["intent_id"], ["outbox_intents.id"], name="fk_withdrawn_intent_id"),
         sa.PrimaryKeyConstraint("intent_id", name="pk_withdrawn"),
     )

@@ -140,12 +140,14 @@ def follower(store: BlobStore, records: Sequence[Record]) -> Follower:
         peer=cast(Any, Nobody()),
         trainers=nothing,
         replayer=nothing,
+        draws=lambda _, __: False,
         chunk_auditor=nothing,
         averager=nothing,
         blocks=nothing,
         ask_sealer=nothing,
         claims_of=lambda _: {},
         sources=lambda: [],
+        has_ended=lambda: False,
     )
     for record in records:
         found.take(record)

@@ -13,15 +13,18 @@ from anynode.rounds.course import Open, Seal
 from anynode.rounds.judgements import Verdict
 from anynode.rounds.newcomers import newcomer_places
 
-FLOOD, FOUNDERS, ROUNDS = 1_000, 4, 8
+FLOOD, SMALL_FLOOD, FOUNDERS, ROUNDS = 1_000, 200, 4, 8
 COMES_AT_S = 5.0
 REPLAY_STEPS_PER_S = 12.0
 
 
 @pytest.fixture(scope="module")
-def flooded() -> World:
-    """Four founders, of whom all are proven, then a thousand cheats and two honest newcomers, one with a stake."""
-    world = world_of([Role(cheats=True, comes_at_s=COMES_AT_S)] * FLOOD + [Role(comes_at_s=COMES_AT_S)] * 2)
+def flooded(request: pytest.FixtureRequest) -> World:
+    """Four founders, of whom all are proven, then a thousand cheats (in the short setting, two hundred) and two honest
+    newcomers, one with a stake.
+    """
+    flood = FLOOD if request.config.getoption("--deep") else SMALL_FLOOD
+    world = world_of([Role(cheats=True, comes_at_s=COMES_AT_S)] * flood + [Role(comes_at_s=COMES_AT_S)] * 2)
     world.staked = (world.members[-1].name,)
     world.run(LIMIT_S)
     return world

@@ -171,6 +171,7 @@ def partial_state(swarm: ChurnNetwork, store: BlobStore) -> tuple[str, frozenset
     raise AssertionError("the newcomer had not begun to fetch a state")
 
 
+@pytest.mark.deep
 def test_the_audit_of_it_all_holds(swarm: ChurnNetwork) -> None:
     """Everybody has left; a stranger replays the whole lineage and one round, and rebuilds what was paid."""
     for name in [name for name in swarm.nodes if swarm.processes.runs(name)]:

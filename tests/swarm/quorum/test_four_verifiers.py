@@ -27,6 +27,7 @@ from anynode_verifier.lineage import follow
 LIAR = str(Path(__file__).parent / "programs" / "lying_verifier.py")
 
 
+@pytest.mark.deep
 def test_three_of_four_sign_every_record_and_each_has_the_whole_chain(quorum_wares: Wares) -> None:
     with FourVerifiers(quorum_wares) as network:
         known = Network.load(Path(network.facts["path"]))

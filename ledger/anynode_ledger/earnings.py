@@ -115,10 +115,10 @@ def job_earnings(journal: Journal, job_id: str) -> JobEarnings:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The transaction whose event a transfer books, and the time of its block (None: read by an earlier version)."""
+    """The transaction whose event a transfer books, and the time of its block."""
 
     transaction: str
-    at_s: int | None
+    at_s: int
 
 
 def origins(journal: Journal, names: Iterable[str]) -> dict[str, Origin]:
@@ -244,5 +244,6 @@ def _moves(journal: Journal, rows: list[Row[Any]]) -> tuple[ChainMove, ...]:
 
 
 def _move(row: Row[Any], origin: Origin | None) -> ChainMove:
-    moved_at_s = origin.at_s if origin is not None and origin.at_s is not None else row.recorded_at_s
-    return ChainMove(row.reason, row.amount_wei, moved_at_s, origin.transaction if origin is not None else None)
+    if origin is None:
+        return ChainMove(row.reason, row.amount_wei, row.recorded_at_s, None)
+    return ChainMove(row.reason, row.amount_wei, origin.at_s, origin.transaction)

@@ -49,7 +49,7 @@ def lines_of(journal: Journal) -> list[Line]:
     return [
         Line(
             row.seq,
-            _time((known[row.id].at_s if row.id in known else None) or row.recorded_at_s),
+            _time(known[row.id].at_s if row.id in known else row.recorded_at_s),
             _time(row.recorded_at_s),
             transfer_of(row),
             known[row.id].transaction

@@ -247,7 +247,7 @@ chain_events = Table(
     Column("transaction_hash", String(64), nullable=False),
     Column("topics", Text, nullable=False),
     Column("data", Text, nullable=False),
-    Column("timestamp_s", BigInteger),
+    Column("timestamp_s", BigInteger, nullable=False),
 )
 
 IMMUTABLE = (

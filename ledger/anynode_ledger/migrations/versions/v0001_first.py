@@ -17,6 +17,7 @@ IMMUTABLE = (
     "nodes",
     "payouts",
     "jobs",
+    "deadlines",
     "accounts",
     "transfers",
     "credits",
@@ -26,6 +27,7 @@ IMMUTABLE = (
     "draws",
     "outcomes",
     "outbox_signed",
+    "withdrawn",
 )
 
 
@@ -109,8 +111,16 @@ def _create_tables() -> None:
         sa.Column("transaction_hash", sa.String(length=64), nullable=False),
         sa.Column("topics", sa.Text(), nullable=False),
         sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("timestamp_s", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("chain_id", "block_hash", "log_index", name="pk_chain_events"),
     )
+    op.create_table(
+        "deadlines",
+        sa.Column("job_id", sa.String(length=64), nullable=False),
+        sa.Column("deadline_s", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "deadline_s", name="pk_deadlines"),
+    )
+    op.create_index("ix_deadlines_deadline_s", "deadlines", ["deadline_s"])
     op.create_table(
         "jobs",
         sa.Column("job_id", sa.String(length=64), nullable=False),
@@ -142,6 +152,12 @@ def _create_tables() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_outbox_intents"),
         sa.UniqueConstraint("chain_id", "contract", "kind", "subject", name="uq_outbox_intents_chain_id"),
+    )
+    op.create_table(
+        "withdrawn",
+        sa.Column("intent_id", ROW_ID, nullable=False),
+        sa.ForeignKeyConstraint(["intent_id"], ["outbox_intents.id"], name="fk_withdrawn_intent_id"),
+        sa.PrimaryKeyConstraint("intent_id", name="pk_withdrawn"),
     )
     op.create_table(
         "credits",
@@ -238,3 +254,5 @@ def _create_tables() -> None:
         sa.UniqueConstraint("id", name="uq_transfers_id"),
         sa.UniqueConstraint("pending_id", name="uq_transfers_pending_id"),
     )
+    for column in ("debit", "credit"):
+        op.create_index(f"ix_transfers_{column}", "transfers", [column])

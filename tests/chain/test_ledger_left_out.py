@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from bad_rpc import BadRpc, Meets
-from deployed import Deployed
 from ledger_setting import TOKEN, LedgerSetting
 from sqlalchemy import select
 
@@ -25,11 +23,10 @@ PRUNED = Meets("*", "pruned", amount=3)
 
 
 @pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
-    setting = LedgerSetting(deployment, tmp_path)
+def setting(setting: LedgerSetting) -> LedgerSetting:
+    """A ledger with a job."""
     setting.begin()
-    yield setting
-    setting.close()
+    return setting
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from deployed import Deployed
 from ledger_setting import TOKEN, LedgerSetting
 
 from anynode_contracts.errors import DifferenceError, RefusedError
@@ -17,11 +14,10 @@ from anynode_ledger.settlement import batches_of, settle
 
 
 @pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
-    setting = LedgerSetting(deployment, tmp_path)
+def setting(setting: LedgerSetting) -> LedgerSetting:
+    """A ledger with a job."""
     setting.begin()
-    yield setting
-    setting.close()
+    return setting
 
 
 def another_job(setting: LedgerSetting) -> str:

@@ -7,11 +7,9 @@ import json
 import logging
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from bad_rpc import TIMEOUT_S, BadRpc
-from deployed import Deployed
 from ledger_setting import LedgerSetting
 from requests.exceptions import RequestException
 from web3 import Web3
@@ -28,11 +26,10 @@ KEY = "0123456789abcdefKEY"
 
 
 @pytest.fixture
-def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
-    setting = LedgerSetting(deployment, tmp_path)
+def setting(setting: LedgerSetting) -> LedgerSetting:
+    """A ledger with one settled batch and nothing sent."""
     setting.settle_all()
-    yield setting
-    setting.close()
+    return setting
 
 
 @pytest.fixture(params=["closed", "broken", "silent"])

@@ -21,6 +21,7 @@ from anynode_ledger.intents import intents
 from anynode_ledger.reconcile import check
 from anynode_verifier.blocks import Blocks
 from anynode_verifier.bookkeeping import Bookkeeping
+from anynode_verifier.chain_roots import roots_on_chain
 
 KEY = "0123456789abcdefKEY"
 
@@ -98,6 +99,7 @@ def test_no_error_says_the_key(setting: LedgerSetting, keyed: Network) -> None:
         lambda: check_chain(w3, keyed),
         lambda: check(setting.book, w3, keyed),
         lambda: asyncio.run(blocks.newest_height()),
+        lambda: roots_on_chain(w3, keyed),
         lambda: w3.eth.block_number,
     ):
         with pytest.raises((UserError, RequestException)) as caught:

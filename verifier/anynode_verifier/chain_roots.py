@@ -34,7 +34,7 @@ def roots_on_chain(w3: Web3, network: Network) -> list[ChainEvent]:
             found += fetch_events(w3, [network.distributor], from_block=first, to_block=last)
     except (RequestException, Web3Exception, OSError) as error:
         raise UnreachableError(
-            f"no Ethereum RPC answers at {network.rpc_url}; start it or correct rpc_url in the network file"
+            f"no Ethereum RPC answers at {network.rpc_shown}; start it or correct rpc_url in the network file"
         ) from error
     return [event for event in found if isinstance(event, RootPosted | RootVetoed)]
 

@@ -25,6 +25,13 @@ from stages import Stage
 from anynode_contracts.errors import UserError
 
 
+def holds_something_else(out: Path) -> bool:
+    """Whether at ``out`` is what no demo has written: the folder is deleted before a result goes there."""
+    if out.is_dir():
+        return any(out.iterdir()) and not (out / "blobs").is_dir()
+    return out.exists()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Run the whole AnyNode loop on this machine.")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object on the last line")
@@ -43,6 +50,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.kill_poster < 0:
         parser.error("--kill-poster takes a number of deaths, 0 or more")
+    if holds_something_else(options.out):
+        parser.error(f"{options.out} holds something else than an earlier result, which would be lost; name another")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     screen = Screen(as_json=options.json)
     began = time.monotonic()

@@ -36,3 +36,14 @@ def test_the_poster_is_killed_at_random_moments_and_everybody_is_paid_once(
     assert len(summary["poster_deaths"]) == DEATHS
     assert all(summary["claims"].values()) and summary["audit_ok"]
     assert summary["paid_wei"] == summary["ledger_wei"]
+
+
+def test_a_folder_with_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    kept = tmp_path / "thesis.txt"
+    kept.write_text("years of work")
+    done = subprocess.run(
+        [sys.executable, str(DEMO), "--out", str(tmp_path)], capture_output=True, text=True, timeout=60.0, check=False
+    )
+    assert done.returncode == 2
+    assert "something else than an earlier result" in done.stderr
+    assert kept.read_text() == "years of work"

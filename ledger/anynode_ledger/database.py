@@ -67,7 +67,7 @@ def _parse(url: str) -> URL:
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
             raise UserError(
-                'a ledger on PostgreSQL needs psycopg; install it with: pip install "anynode[postgresql]"'
+                "a ledger on PostgreSQL needs psycopg; install it with scripts/setup, which installs all that is locked"
             ) from error
         raise UserError(
             f"{shown[:200]} names no database that this program can open; write sqlite:///PATH or "

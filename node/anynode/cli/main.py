@@ -120,7 +120,9 @@ def _sentence(error: Exception) -> tuple[str, int]:
 def _explain(error: Exception) -> UserError | None:
     """What a library's error means for the user, if it is the user's to mend."""
     if isinstance(error, ModuleNotFoundError) and error.name in {"torch", "hivemind", "numpy", "safetensors"}:
-        return UserError(f'this command needs {error.name}; install it with: pip install "anynode[node]"')
+        return UserError(
+            f"this command needs {error.name}; install it with scripts/setup, which installs all that is locked"
+        )
     # By name, so that saying what went wrong imports no HTTP library.
     families = {base.__name__ for base in type(error).__mro__}
     if families & {"ConnectionError", "RequestException", "TransportError"}:

@@ -146,7 +146,7 @@ def _open_engine(opening: Opening) -> Engine:
     except (ImportError, SystemError) as error:
         log.exception("import")
         raise UserError(
-            f"PyTorch cannot be loaded ({error}); install anynode[node] again or raise the memory limit"
+            f"PyTorch cannot be loaded ({error}); run scripts/setup again or raise the memory limit"
         ) from error
     return Engine.open(opening)
 

@@ -42,7 +42,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (RefusedError("it said no; ask why"), 4, "it said no; ask why"),
         (ConnectionRefusedError(111, "refused"), 3, "did not answer"),
         (SlowRpc("https://secret-token@rpc"), 3, "did not answer"),
-        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, 'pip install "anynode[node]"'),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "scripts/setup"),
         (click.UsageError("no such thing."), 2, "no such thing"),
     ],
 )

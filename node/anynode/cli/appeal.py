@@ -8,17 +8,18 @@ from pathlib import Path
 import click
 
 from anynode.cli.api import Api
+from anynode.cli.job_ids import listed_job
 from anynode.cli.options import chosen_wallet, load_network, network_option, password, password_option, wallet_option
 from anynode.cli.output import Output, reports
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.errors import RefusedError
 
 
 @click.command()
 @network_option
 @wallet_option
 @password_option
-@click.option("--job", "job_id", required=True, metavar="ID", help="The job, as `anynode status --json` names it.")
+@click.option("--job", "job_id", required=True, metavar="ID", help="The job, by its id or the first digits.")
 @click.option("--round", "round_", required=True, type=click.IntRange(0, 2**48), help="The round of the rejected work.")
 @reports
 def appeal(output: Output, *, network: str, wallet: str, password_file: Path | None, job_id: str, round_: int) -> None:
@@ -41,13 +42,10 @@ def appeal(output: Output, *, network: str, wallet: str, password_file: Path | N
 
     known, path = load_network(network), chosen_wallet(wallet)
     api = Api(known)
-    jobs = [item for item in api.get("/v1/status")["jobs"] if item["job_id"].startswith(job_id.lower())]
-    if len(jobs) != 1:
-        number = "no job" if not jobs else f"{len(jobs)} jobs"
-        raise UserError(f"the verifier runs {number} whose id begins with {job_id[:64]!r}; see `anynode status`")
+    job = listed_job(api, job_id)
     node = keystore.read(path).address
-    whole_id = jobs[0]["job_id"]
-    if not any((item["node"], item["round"]) == (node, round_) for item in jobs[0]["rejected"]):
+    whole_id = job["job_id"]
+    if not any((item["node"], item["round"]) == (node, round_) for item in job["rejected"]):
         raise RefusedError(f"no verdict has rejected work of {node} in round {round_}; see `anynode status --node`")
     account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
     asked = Appeal("appeal", node, round_)

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from anynode.cli.api import Api
+from anynode.cli.job_ids import whole_job_id
 from anynode.cli.options import (
     chain_of,
-    checked_job_id,
     chosen_wallet,
     index_of,
     load_network,
@@ -29,7 +29,9 @@ _PLACES = {"held_back_wei": "held back", "accrued_wei": "accrued", "in_roots_wei
 @network_option
 @wallet_option
 @click.option("--index", type=click.IntRange(1, 2**32 - 1), help="The node's index. Default: that of the wallet.")
-@click.option("--job", "job_id", metavar="ID", help="Every node's share of this job instead.")
+@click.option(
+    "--job", "job_id", metavar="ID", help="Every node's share of this job instead; the id's first digits will do."
+)
 @reports
 def earnings(output: Output, *, network: str, wallet: str, index: int | None, job_id: str | None) -> None:
     """Show what a node has earned in each job, the roots that made it payable, and the claims that paid it.
@@ -39,12 +41,12 @@ def earnings(output: Output, *, network: str, wallet: str, index: int | None, jo
     \b
     Example:
       anynode earnings --network development --wallet miner
-      anynode earnings --network development --job ID --json
+      anynode earnings --network development --job 5f2c… --json
     """
     known = load_network(network)
     api = Api(known)
     if job_id is not None:
-        found = api.get(f"/v1/earnings/jobs/{checked_job_id(job_id)}")
+        found = api.get(f"/v1/earnings/jobs/{whole_job_id(known, job_id)}")
         _show_shares(output, found["shares"], "node")
         _show_moves(output, found["moves"])
     else:

@@ -93,13 +93,6 @@ def chain_of(network: Network) -> Web3:
     return w3
 
 
-def checked_job_id(job_id: str) -> str:
-    """Raises ``UserError`` for what is no job id: it becomes a part of a URL."""
-    if len(job_id) != 64 or set(job_id) - set("0123456789abcdef"):
-        raise UserError(f"{job_id[:80]!r} is no job id; a job id has 64 hexadecimal digits, see `anynode status`")
-    return job_id
-
-
 def checked_recipient(text: str) -> str:
     """An address that tokens may go to, with its checksum. Raises ``UserError`` for what is none, or mistyped."""
     from eth_utils.address import is_hex_address, to_checksum_address

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from anynode.cli.api import Api
-from anynode.cli.options import checked_job_id, load_network, network_option
+from anynode.cli.job_ids import whole_job_id
+from anynode.cli.options import load_network, network_option
 from anynode.cli.output import Output, reports
 from anynode_contracts.errors import RefusedError, UserError
 
@@ -29,7 +30,7 @@ STATES_TRIED = 3
 @click.command()
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER")
 @network_option
-@click.option("--job", "job_id", metavar="ID", help="Which job. Default: the only one.")
+@click.option("--job", "job_id", metavar="ID", help="Which job, by its id or the first digits. Default: the only one.")
 @reports
 def result(output: Output, *, out: Path, network: str, job_id: str | None) -> None:
     """Write a job's trained model, its record chain, its results and the ledger into FOLDER.
@@ -46,7 +47,7 @@ def result(output: Output, *, out: Path, network: str, job_id: str | None) -> No
 
     known = load_network(network)
     api = Api(known)
-    chosen = checked_job_id(job_id) if job_id else _only_job(api)
+    chosen = whole_job_id(known, job_id) if job_id else _only_job(api)
     folder = PublicFolder(out)
     job = _fetch_job(output, api, folder, chosen)
     records, ledger = _fetch_records(api, known, job)

@@ -170,6 +170,10 @@ class EscrowClient(ContractClient):
                 return None
             raise
 
+    def refund_delay_s(self) -> int:
+        """How long after a job's deadline the rest may be taken back whatever happens."""
+        return int(self._read("REFUND_DELAY"))
+
     def build_create(self, job_id: str | bytes, *, budget_wei: int, cap_per_batch_wei: int, deadline_s: int) -> Call:
         """To be sent by the owner, who has approved ``budget_wei`` for the escrow."""
         return self._build("create", job_hash(job_id), budget_wei, cap_per_batch_wei, deadline_s)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from small_network import NETWORK, OWNER, PASSWORD, SmallNetwork
+from small_network import NETWORK, OWNER, SmallNetwork
 from web3.types import RPCEndpoint
 
-from anynode.wallet import keystore
-from anynode_contracts.calls import send
-from anynode_contracts.clients import EscrowClient
 from anynode_contracts.networks import connect
 
 ROUNDS = 1_000
@@ -23,9 +20,9 @@ def test_a_cancelled_job_finishes_early_and_pays(network: SmallNetwork) -> None:
     network.start_worker("worker")
     network.until("accepted work", lambda: network.job()["audits"]["judged"] >= 1, "verifier", "worker")
 
+    cancelled = processes.run("job", "cancel", job_id[:12], "--network", NETWORK, "--wallet", OWNER)
+    assert (cancelled["job_id"], cancelled["cancelled"]) == (job_id, True)
     w3 = connect(f"http://127.0.0.1:{network.rpc_port}")
-    owner = keystore.unlock(keystore.wallet_path(network.home / "home" / "data" / "wallets", OWNER), PASSWORD)
-    send(w3, owner, EscrowClient(w3, network.facts["escrow"]).build_cancel(job_id))
     w3.provider.make_request(RPCEndpoint("evm_increaseTime"), [120])  # or the test would wait for the others to know
     network.mine(3)
     network.until("the end of the job", lambda: network.job()["phase"] == "finished", "verifier")

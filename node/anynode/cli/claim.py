@@ -21,6 +21,7 @@ from anynode.cli.options import (
     wallet_option,
 )
 from anynode.cli.output import Output, reports
+from anynode.cli.paying import fee_wei_max, receipt_facts
 from anynode.wallet import claims, keystore
 from anynode.wallet.amounts import parse_tokens, show_wei
 from anynode_contracts.entries import GWEI
@@ -242,8 +243,7 @@ def _send(distributor: DistributorClient, account: LocalAccount, call: Call, pro
     receipt = send(distributor.w3, account, call)
     claimed_gwei = distributor.claimed_gwei(proof.entry.index, block=receipt["blockNumber"])
     invariant(claimed_gwei >= proof.entry.cumulative_gwei, "a claim that succeeded has raised the counter")
-    fee_wei = receipt["gasUsed"] * receipt["effectiveGasPrice"]
-    return {"transaction": "0x" + bytes(receipt["transactionHash"]).hex(), "fee_wei": str(fee_wei)}
+    return receipt_facts(receipt)
 
 
 def _read_file(path: Path) -> bytes:
@@ -279,8 +279,5 @@ def _view(distributor: DistributorClient, network: Network, index: int) -> claim
 
 def _gas(w3: Web3, call: Call, sender: str, more_gas: int) -> claims.Gas:
     """The most that the claim may cost. Raises ``RefusedError`` if the contract would refuse it."""
-    from anynode_contracts.calls import build_transaction
-
-    transaction = build_transaction(w3, call, sender)
-    fee_wei = (int(transaction["gas"]) + more_gas) * int(transaction["maxFeePerGas"])
+    fee_wei = fee_wei_max(w3, call, sender, more_gas)
     return claims.Gas(fee_wei, w3.eth.get_balance(w3.to_checksum_address(sender)), sender)

@@ -41,7 +41,7 @@ COMMANDS = (
     Command("appeal", "anynode.cli.appeal:appeal", "Have rejected work replayed once more."),
     Command("wallet", "anynode.cli.wallet:wallet", "Create, list, import and export encrypted wallets; balances."),
     Command("export", "anynode.jobs.export_command:export", "Turn a PyTorch loss function into a model file."),
-    Command("job", "anynode.jobs.job_command:job", "Write and check job files; take back what is left."),
+    Command("job", "anynode.jobs.job_command:job", "Write and check job files; cancel a job, take back what is left."),
     Command("data", "anynode.data.data_command:data", "Pack text or tensors into a data set."),
     Command("network", "anynode.cli.network:network", "Set up a network and show the known ones."),
     Command("verifier", None, "Coordinate rounds, audit work and settle pay."),

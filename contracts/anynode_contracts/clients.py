@@ -100,19 +100,23 @@ class RegistryClient(ContractClient):
         """The node's index, or None if it is not registered."""
         return int(self._read("indexOf", Web3.to_checksum_address(node))) or None
 
-    def info_of(self, index: int) -> MinerInfo | None:
+    def info_of(self, index: int, *, block: int | None = None) -> MinerInfo | None:
         """Node key and payout account of ``index``, or None if nobody has it."""
         try:
-            node, payout = self._read("infoOf", index)
+            node, payout = self._read("infoOf", index, block=block)
         except ContractCustomError as error:
             if (explain_revert(str(error.data)) or "").startswith("UnknownIndex"):
                 return None
             raise
         return MinerInfo(node=node, payout=payout)
 
-    def payout_change_of(self, index: int) -> tuple[ChecksumAddress, int] | None:
+    def payout_change_delay_s(self) -> int:
+        """How long a change of the payout account waits before it counts."""
+        return int(self._read("PAYOUT_CHANGE_DELAY"))
+
+    def payout_change_of(self, index: int, *, block: int | None = None) -> tuple[ChecksumAddress, int] | None:
         """The waiting payout account and the Unix time from which it counts, or None."""
-        payout, effective_at = self._read("payoutChangeOf", index)
+        payout, effective_at = self._read("payoutChangeOf", index, block=block)
         return (payout, int(effective_at)) if effective_at else None
 
     def build_register(self, payout: str) -> Call:

@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 @network_option
 @wallet_option
 @password_option
-@click.option("--payout", metavar="ADDRESS", help="Where rewards go. Default: the wallet's own address.")
+@click.option(
+    "--payout",
+    metavar="ADDRESS",
+    help="Where rewards go: it counts once, when the node is registered; later `anynode payout change` changes it."
+    " Default: the wallet's own address.",
+)
 @click.option("--job", "job_id", metavar="ID", help="Work on this job. Default: the first one that is open.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="TCP port; 0 takes a free one."
@@ -181,7 +186,7 @@ def join(
             network=known,
             folder=home,
             account=account,
-            payout=paid_to or account.address,
+            payout=paid_to,
             job_id=job_id,
             reach=Reach(host, port, announce, relays, upnp, client_only),
             limits=limits,

@@ -38,6 +38,7 @@ COMMANDS = (
         "earnings", "anynode.cli.earnings:earnings", "What a node or a job has earned, with dates and transactions."
     ),
     Command("claim", "anynode.cli.claim:claim", "Claim what was earned, with a proof checked here first."),
+    Command("payout", "anynode.cli.payout:payout", "Where a node's rewards go; change it, or withdraw a change."),
     Command("appeal", "anynode.cli.appeal:appeal", "Have rejected work replayed once more."),
     Command("wallet", "anynode.cli.wallet:wallet", "Create, list, import and export encrypted wallets; balances."),
     Command("export", "anynode.jobs.export_command:export", "Turn a PyTorch loss function into a model file."),

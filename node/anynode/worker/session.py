@@ -33,17 +33,15 @@ from anynode.worker.home import JobHome, NodeHome
 from anynode.worker.link import CoordinatorLink
 from anynode.worker.notices import Notice, Notify
 from anynode.worker.reach import Reach, way_in_words
+from anynode.worker.registering import register
 from anynode.worker.worker import Worker
 from anynode_contracts.errors import InvariantError, RefusedError, UnreachableError, UserError
 from anynode_contracts.files import write_aside
 from anynode_contracts.networks import Network, check_chain, connect
 from anynode_contracts.signing import SigningDomain
-from anynode_contracts.typed_data import sign_registration
 
 log = logging.getLogger(__name__)
 
-REGISTRATION_LIFE_S = 30 * 86_400
-REGISTRATION_PAUSE_S = 5.0
 WAY_IN_EVERY_S = 3.0
 WAY_IN_PATIENCE_S = 40.0  # what finding out about the router and reserving a relay may take
 JOB_FILE_BYTES_MAX = 64 << 30
@@ -64,14 +62,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Everything a node needs to take part. `run` returns when there is nothing more to do. ``audits``: it takes audit
-    tasks.
+    """Everything a node needs to take part. `run` returns when there is nothing more to do. ``payout``: where
+    rewards shall go if the node is registered now, by default to itself. ``audits``: it takes audit tasks.
     """
 
     network: Network
     folder: Path
     account: LocalAccount
-    payout: str
+    payout: str | None
     job_id: str | None
     reach: Reach
     limits: Limits
@@ -134,7 +132,9 @@ class Session:
                 others=[address.rpartition("/p2p/")[2] for address in self.network.initial_peers],
             )
             settled = asyncio.Event()
-            registering = asyncio.create_task(self._register(link))
+            registering = asyncio.create_task(
+                register(link, self.network, self.account, self.payout, lambda text: self._say("registered", text))
+            )
             taking_part = asyncio.create_task(self._take_part(peer, link, home, settled))
             watching = asyncio.create_task(peer.watch())
             looking = asyncio.create_task(self._watch_way_in(peer, settled))
@@ -246,25 +246,6 @@ class Session:
 
     def _on_drop(self, drop: Dropped) -> None:
         self._say("dropped", f"peer {short(drop.peer_id)} is dropped for a while: it keeps sending {drop.offence}")
-
-    async def _register(self, link: CoordinatorLink) -> None:
-        """Hand in the registration until the chain has it. Work does not wait for it."""
-        registration = sign_registration(
-            self.account,
-            payout=self.payout,
-            deadline_s=int(time.time()) + REGISTRATION_LIFE_S,
-            chain_id=self.network.chain_id,
-            registry=self.network.registry,
-        )
-        while True:
-            try:
-                index = await link.register(registration)
-                if index is not None:
-                    self._say("registered", f"registered on the chain as node {index}; rewards go to {self.payout}")
-                    return
-            except UserError as error:
-                log.info("registration: %s", error)
-            await asyncio.sleep(REGISTRATION_PAUSE_S)
 
     def _say(self, kind: str, text: str) -> None:
         self.notify(Notice(kind, text))

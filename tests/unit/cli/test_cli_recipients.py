@@ -10,7 +10,9 @@ from anynode.cli.options import checked_recipient
 MIXED = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"  # of EIP-55
 
 
-@pytest.mark.parametrize("command", [("claim", "--to"), ("join", "--payout"), ("wallet", "faucet")])
+@pytest.mark.parametrize(
+    "command", [("claim", "--to"), ("join", "--payout"), ("wallet", "faucet"), ("payout", "change")]
+)
 @pytest.mark.parametrize("wrong", ["0x12", "0x" + "00" * 20, "0x" + "aB" * 20, "ab" * 20, "nobody.eth", ""])
 def test_what_is_no_address(anynode: Anynode, command: tuple[str, ...], wrong: str) -> None:
     answer = anynode(*command, wrong)

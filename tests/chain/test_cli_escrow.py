@@ -12,8 +12,10 @@ from deployed import TOKEN_WEI, Deployed
 from web3.types import RPCEndpoint
 
 from anynode.cli.main import run
+from anynode.jobs.ending import DEADLINE_DAYS_MAX, deadline_s
 from anynode.wallet import keystore
 from anynode.wallet.times import show_time
+from anynode_contracts.calls import Call
 from anynode_contracts.clients import JobOnChain
 from anynode_contracts.entries import GWEI, Entry
 from anynode_contracts.errors import RefusedError
@@ -156,6 +158,23 @@ def test_an_owner_without_ether_is_told_before_the_password(setting: Setting) ->
     (setting.folder / "password").write_text("wrong horse battery")
     code, said = setting.job_json("cancel", setting.job_id)
     assert code == 2 and "has 0 ETH and this may cost" in said["error"]
+
+
+def test_the_longest_job_is_taken_by_the_escrow(setting: Setting) -> None:
+    """Though the clock of who submits it is ahead of the newest block, from which the escrow counts."""
+    deployed = setting.deployed
+    longest_s, block_s = DEADLINE_DAYS_MAX * DAY_S, deployed.now_s
+    assert deployed.escrow.contract.functions.MAX_DURATION().call() == longest_s
+    deployed.send(deployed.owner, deployed.token.build_approve(deployed.addresses.escrow, 2))
+
+    def create(end_s: int) -> Call:
+        return deployed.escrow.build_create(b"\1" * 32, budget_wei=1, cap_per_batch_wei=1, deadline_s=end_s)
+
+    now_s = block_s + 3600.5
+    with pytest.raises(RefusedError, match="DeadlineOutOfRange"):
+        deployed.send(deployed.owner, create(int(now_s) + longest_s))
+    deployed.send(deployed.owner, create(deadline_s(DEADLINE_DAYS_MAX, now_s, block_s)))
+    assert deadline_s(30, now_s, block_s) == int(now_s) + 30 * DAY_S
 
 
 def test_no_more_is_drawn_of_a_cancelled_job_after_30_days(setting: Setting) -> None:

@@ -121,6 +121,7 @@ def _missing_wei(w3: Web3, network: Network, job: Job, owner: str) -> int:
 
 
 def _fund(output: Output, w3: Web3, network: Network, job: Job, *, account: LocalAccount, missing_wei: int) -> None:
+    from anynode.jobs.ending import deadline_s
     from anynode_contracts.calls import send
     from anynode_contracts.clients import EscrowClient, TokenClient
 
@@ -134,7 +135,7 @@ def _fund(output: Output, w3: Web3, network: Network, job: Job, *, account: Loca
         job.job_id,
         budget_wei=missing_wei,
         cap_per_batch_wei=job.pay.cap_per_batch_wei,
-        deadline_s=int(time.time()) + job.pay.deadline_days * 86_400,
+        deadline_s=deadline_s(job.pay.deadline_days, time.time(), w3.eth.get_block("latest")["timestamp"]),
     )
     send(w3, account, create)
 

@@ -1,4 +1,4 @@
-"""When a job in escrow is over, and from when on the rest of its budget goes back, in words. Pure: no chain, no clock.
+"""When a job in escrow is over, and from when on the rest of its budget goes back. Pure: no chain, no clock.
 
 The contract decides; here stands what its answers mean for the job's owner.
 """
@@ -13,6 +13,17 @@ from anynode.wallet.times import show_time
 
 if TYPE_CHECKING:
     from anynode_contracts.clients import JobOnChain
+
+DEADLINE_DAYS_MAX = 365
+"""JobEscrow.MAX_DURATION, in days."""
+_DAY_S = 86_400
+
+
+def deadline_s(days: int, now_s: float, block_s: int) -> int:
+    """When a job of so many days ends on the chain. Where that is the most that the escrow takes, which counts it from
+    its block, it is counted from the newest one: our own clock is ahead of that.
+    """
+    return min(int(now_s) + days * _DAY_S, block_s + DEADLINE_DAYS_MAX * _DAY_S)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from anynode.jobs.complaints import clipped, first_complaint
 from anynode.jobs.job import HashHex, JobName
-from anynode.jobs.settings import WEI_MAX, Pay, Settings, Training, Workers
+from anynode.jobs.settings import WEI_MAX, DeadlineDays, Pay, Settings, Training, Workers
 from anynode_contracts.errors import UserError
 
 _FILE_BYTES_MAX = 1 << 20
@@ -52,7 +52,7 @@ class Price(Settings):
     cap_per_batch: Tokens | None = Field(
         default=None, description="tokens that one reward batch may draw at most; without it, the budget"
     )
-    deadline_days: int = Field(default=30, ge=1, le=3_650, description="days until the escrow can be refunded")
+    deadline_days: DeadlineDays = 30
 
     def to_pay(self) -> Pay:
         """The same in wei. Raises ``UserError`` for a price that is not a whole number of wei for one sample."""

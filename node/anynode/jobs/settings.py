@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from anynode.jobs.ending import DEADLINE_DAYS_MAX
+
 WEI_MAX = 2**128 - 1
 
 
@@ -42,6 +44,14 @@ def _wei(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_number), PlainSerializer(repr, when_used="json")]
+DeadlineDays = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=DEADLINE_DAYS_MAX,
+        description="days until the job ends on the chain; 30 days later the rest can be taken back in any case",
+    ),
+]
 Wei = Annotated[int, BeforeValidator(_wei), PlainSerializer(str, when_used="json"), Field(ge=0, le=WEI_MAX)]
 
 
@@ -238,4 +248,4 @@ class Pay(Settings):
     price_wei_per_sample: Wei = Field(description="price of one accepted sample, all shares included")
     budget_wei: Wei = Field(description="what the escrow must hold before the job starts")
     cap_per_batch_wei: Wei = Field(description="what one reward batch may draw from the escrow at most")
-    deadline_days: int = Field(default=30, ge=1, le=3_650, description="days until the escrow can be refunded")
+    deadline_days: DeadlineDays = 30

@@ -401,6 +401,20 @@ def test_data_without_validation_is_one_sentence(folder: Path) -> None:
         resolve(path, BlobStore(folder / "store"))
 
 
+def test_a_job_ends_within_the_year_that_the_escrow_takes(folder: Path) -> None:
+    path = folder / "job.toml"
+    text = path.read_text()
+    path.write_text(text.replace("[pay]", "[pay]\ndeadline_days = 365"))
+    assert resolve(path, BlobStore(folder / "store")).pay.deadline_days == 365
+    path.write_text(text.replace("[pay]", "[pay]\ndeadline_days = 366"))
+    with pytest.raises(UserError, match=r"pay\.deadline_days"):
+        resolve(path, BlobStore(folder / "store"))
+    (line,) = [line for line in example("model", "data", 8).splitlines() if "deadline_days" in line]
+    assert "days until the job ends on the chain; 30 days later" in line
+    with pytest.raises(ValidationError, match="deadline_days"):
+        Pay(price_wei_per_sample=1, budget_wei=1, cap_per_batch_wei=1, deadline_days=366)
+
+
 def test_the_commands_write_and_check_a_job_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     runner = CliRunner()

@@ -231,7 +231,8 @@ def show(output: Output, network: str) -> None:
     known = load_network(network)
     facts = known.model_dump(mode="json")
     facts["held_back_limit_wei"] = str(known.held_back_limit_wei)
-    output.table(("setting", "value"), [(key, _plain(value)) for key, value in facts.items()])
+    told = facts | {"rpc_url": known.rpc_shown}
+    output.table(("setting", "value"), [(key, _plain(value)) for key, value in told.items()])
     output.result(facts)
 
 
@@ -249,7 +250,7 @@ def list_(output: Output) -> None:
     folder = places().networks
     known = [Network.load(path) for path in sorted(folder.glob("*.toml"))]
     if known:
-        output.table(("network", "chain", "RPC"), [(item.name, item.chain_id, item.rpc_url) for item in known])
+        output.table(("network", "chain", "RPC"), [(item.name, item.chain_id, item.rpc_shown) for item in known])
     else:
         output.say("No network yet; add one with `anynode network add`, or make one with `anynode network init`.")
     output.result(

@@ -82,6 +82,13 @@ def test_differences(story: Story, place: int, change: dict[str, str], says: str
         story.check(batches)
 
 
+def test_an_attempt_that_was_given_up_before_its_root_was_posted_is_not_taken_for_the_next_one(story: Story) -> None:
+    """It pays the same to the same, so its root is the same too; what was posted has another data hash."""
+    vetoed, active, pending = story.listed
+    given_up = active.model_copy(update={"data_hash": "1" * 64, "state": "void"})
+    assert story.check([vetoed, given_up, active, pending]) == RootsSeen(confirmed=2, not_posted=2, later=0)
+
+
 @pytest.mark.parametrize(
     "hide",
     [

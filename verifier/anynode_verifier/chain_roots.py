@@ -47,7 +47,7 @@ def compare_roots(batches: Sequence[PublicBatch], events: Iterable[ChainEvent]) 
     place, may_follow = 0, 0
     for batch in batches:
         root, is_vetoed = posted[place] if place < len(posted) else (None, False)
-        if root is not None and (root.batch, root.root.hex()) == (batch.number, batch.root):
+        if root is not None and _is_of(batch, root):
             _compare(batch, root, is_vetoed=is_vetoed)
             place += 1
         elif batch.state == "posted":
@@ -74,6 +74,13 @@ def _posted(events: Iterable[ChainEvent]) -> list[tuple[RootPosted, bool]]:
         elif isinstance(event, RootVetoed):  # only what waits can be, and that is the newest
             posted[-1] = (posted[-1][0], True)
     return posted
+
+
+def _is_of(batch: PublicBatch, root: RootPosted) -> bool:
+    """Attempts that pay the same have one root, but not one data hash; with an active one there is no other attempt."""
+    if (root.batch, root.root.hex()) != (batch.number, batch.root):
+        return False
+    return batch.state == "posted" or root.data_hash.hex() == batch.data_hash
 
 
 def _compare(batch: PublicBatch, root: RootPosted, *, is_vetoed: bool) -> None:

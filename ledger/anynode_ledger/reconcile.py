@@ -71,6 +71,7 @@ def check(book: Book, w3: Web3 | None, network: Network) -> Reconciliation:
         proofs.append(check_told(seen.told, w3, network, seen.block))
         proofs.append(_check_nodes(seen, w3, network))
         proofs.append(_check_roots(seen.batches, DistributorClient(w3, network.distributor), seen.block))
+        _check_shortfalls(seen.balances)  # last: it stays for ever, and must hide nothing else
     except Web3RPCError as error:
         raise UnreachableError(
             f"the RPC at {network.rpc_shown} has no state of block {seen.block}, the last that is booked; check with"
@@ -120,15 +121,19 @@ def _check_jobs(balances: Balances, escrow: EscrowClient, block: int) -> str:
         job_id = account.job_id or ""
         job = escrow.job(job_id, block=block)
         own = balances.totals[account.name]
-        owed = balances.sum_wei("shortfall", job_id=job_id)
         _same(f"tokens funded for job {job_id}", own.debits, job.funded_wei if job else 0)
         _same(f"tokens in escrow for job {job_id}", own.debits - own.credits, job.remaining_wei if job else 0)
-        if owed:
-            raise DifferenceError(
-                f"job {job_id} has ended with {owed} wei that nodes had earned and nobody has drawn, which are its"
-                " owner's again; settle within 29 days of the deadline next time"
-            )
     return f"{len(accounts)} jobs: funded, drawn and refunded as on the chain"
+
+
+def _check_shortfalls(balances: Balances) -> None:
+    owed = {account.job_id: balances.available_wei(account.name) for account in balances.of_kind("shortfall")}
+    short = [f"job {job_id} has ended with {wei} wei" for job_id, wei in owed.items() if wei]
+    if short:
+        raise DifferenceError(
+            f"{', '.join(short)} that nodes had earned and nobody has drawn, which are the owner's again; all else is"
+            " as on the chain; settle within 29 days of the deadline next time"
+        )
 
 
 def _check_nodes(seen: _Snapshot, w3: Web3, network: Network) -> str:

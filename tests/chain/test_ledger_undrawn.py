@@ -8,6 +8,7 @@ import pytest
 from ledger_setting import TOKEN, LedgerSetting
 
 from anynode_contracts.errors import DifferenceError, RefusedError
+from anynode_ledger import schema
 from anynode_ledger.lapsing import REFUND_DELAY_S, SPARE_S
 from anynode_ledger.reconcile import check
 from anynode_ledger.settlement import batches_of, settle
@@ -66,6 +67,24 @@ def test_a_cancelled_job_pays_what_was_accepted_and_then_holds_up_nobody(setting
     assert setting.book.job(cancelled).refunded_wei == 97 * TOKEN
     with pytest.raises(DifferenceError, match=f"{TOKEN} wei that nodes had earned and nobody has drawn"):
         check(setting.book, deployed.w3, network)
+
+
+def test_what_nobody_has_drawn_hides_no_other_difference(setting: LedgerSetting) -> None:
+    """It is told for ever; a change of payout that an RPC has left out is found by the check alone."""
+    deployed, (first, *_) = setting.deployed, sorted(setting.nodes)
+    setting.earn(0, [TOKEN, 0, 0])
+    deployed.send(deployed.owner, deployed.escrow.build_cancel(setting.job_id))
+    pass_time(setting, REFUND_DELAY_S)
+    with pytest.raises(DifferenceError, match=f"{setting.job_id} has ended with {TOKEN} wei .* all else is as on"):
+        check(setting.book, deployed.w3, deployed.network)
+    deployed.send(setting.nodes[first], deployed.registry.build_request_payout_change(first, deployed.owner.address))
+    setting.intake().advance()
+    with setting.book.write() as journal:
+        table = schema.chain_events
+        journal.connection.execute(table.delete().where(table.c.name == "PayoutChangeRequested"))
+    pass_time(setting, 48 * 3600)
+    with pytest.raises(DifferenceError, match=f"the payout address of node {first}"):
+        check(setting.book, deployed.w3, deployed.network)
 
 
 def test_a_draw_that_came_too_late_is_given_up(setting: LedgerSetting) -> None:

@@ -98,6 +98,12 @@ def withdraw(journal: Journal, intent_id: int, why: str) -> None:
     remark(journal, intent_id, f"withdrawn: {why}")
 
 
+def is_withdrawn(journal: Journal, intent_id: int) -> bool:
+    """Whether it never will be carried out. What was signed for it may still be in a node's hands."""
+    table = schema.withdrawn
+    return journal.connection.execute(select(table).where(table.c.intent_id == intent_id)).first() is not None
+
+
 def move(journal: Journal, intent_id: int, state: IntentState, note: str) -> None:
     """Record how far the intent has come. What is confirmed stays so, whatever another process saw before."""
     table = schema.outbox_intents

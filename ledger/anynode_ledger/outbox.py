@@ -42,6 +42,7 @@ from anynode_ledger.intents import (
     Signed,
     highest_nonce,
     intents,
+    is_withdrawn,
     keep_signed,
     move,
     queue,
@@ -140,16 +141,17 @@ class Outbox:
             # in the block's place another one may come, in which it succeeds: signed again, it would happen twice
             note = f"transaction 0x{signed[-1].tx_hash} failed in block {max(failed.values())}"
             return self._step(status, "sent", f"{note}; tried again by itself when that is final")
-        if len(failed) >= ATTEMPTS_MAX and not self._is_older(signed[-1], RETRY_AFTER_S):
+        must_sign = not signed or signed[-1].nonce in failed
+        if must_sign and len(failed) >= ATTEMPTS_MAX and not self._is_older(signed[-1], RETRY_AFTER_S):
             raise RefusedError(
                 f"{intent.kind} {intent.subject} failed on the chain {len(failed)} times; look at transaction"
                 f" 0x{signed[-1].tx_hash}, it is tried again by itself {RETRY_AFTER_S} s after that"
             )
-        if not signed or signed[-1].nonce in failed:
+        if must_sign:
             return self._send(status, self._sign(status, signed))
         current = signed[-1]
         if self._is_overdue(current) and not self._fill_below(current, intent.chain_id):
-            current = self._replace(status, signed)
+            current = self._replace(status, current, signed)
         is_used = self._submit(status.intent, current)
         if is_used and self._is_lost(current, head, final) and all(self._receipt(one) is None for one in signed):
             return self._send(status, self._sign(status, signed))
@@ -192,16 +194,15 @@ class Outbox:
         """Lock the next nonce and store the signed bytes. Simulated first, so that a refusal costs no gas."""
         return self._store(status, self._build_first(status.intent, nonce=None), known, lock_nonce=True)
 
-    def _replace(self, status: IntentStatus, signed: Sequence[Signed]) -> Signed:
-        """The same call on the same nonce for at least an eighth more; the former one if that is over the limit."""
-        former = signed[-1]
+    def _replace(self, status: IntentStatus, former: Signed, known: Sequence[Signed]) -> Signed:
+        """The intent's call on the same nonce for at least an eighth more; the former one if that is over the limit."""
         transaction = self._build(status.intent, nonce=former.nonce)
         now = Fees(int(cast(int, transaction["maxFeePerGas"])), int(transaction["maxPriorityFeePerGas"]))
         fees = replacement(Fees(former.max_fee_wei, former.priority_fee_wei), now, self._max_fee_wei)
         if fees is None:
             return former
         transaction["maxFeePerGas"], transaction["maxPriorityFeePerGas"] = Wei(fees.max_wei), Wei(fees.priority_wei)
-        return self._store(status, transaction, signed, lock_nonce=False)
+        return self._store(status, transaction, known, lock_nonce=False)
 
     def _build_first(self, intent: Intent, *, nonce: int | None) -> TxParams:
         transaction = self._build(intent, nonce=nonce)
@@ -245,7 +246,10 @@ class Outbox:
         return stored[-1]
 
     def _fill_below(self, stuck: Signed, chain_id: int) -> bool:
-        """Whether nonces below a waiting transaction are free, so that no block can take it; each gets an empty one."""
+        """Whether nonces below a waiting transaction are free, so that no block can take it; each gets an empty one.
+
+        So does one whose own transaction was withdrawn: it would keep its price, and all behind it would wait.
+        """
         address = Web3.to_checksum_address(stuck.sender)
         free = range(self._w3.eth.get_transaction_count(address, "latest"), stuck.nonce)
         if len(free) > GAP_MAX:
@@ -256,18 +260,22 @@ class Outbox:
         for nonce in free:
             with self._book.read() as journal:
                 ours = signed_at(journal, chain_id, stuck.sender, nonce)
-            if ours is not None and ours[0].intent.kind != "fill":
+                is_wanted = ours is not None and not is_withdrawn(journal, ours[0].id)
+            if ours is not None and ours[0].intent.kind != "fill" and is_wanted:
                 self._submit(ours[0].intent, ours[1])  # dropped with its block: the nonce is not free
                 continue
             intent = Intent(chain_id, address, "fill", str(nonce), {"nonce": nonce})
             with self._book.write() as journal:
                 status = IntentStatus(queue(journal, intent), intent, "waiting", "")
                 signed = signed_for(journal, status.id)
-            if not signed:
-                signed = [self._store(status, self._build_first(intent, nonce=nonce), [], lock_nonce=False)]
-            elif self._is_overdue(signed[-1]):
-                signed = [self._replace(status, signed)]
-            self._submit(intent, signed[-1])
+            former = signed[-1] if signed else ours and ours[1]
+            if former is None:
+                current = self._store(status, self._build_first(intent, nonce=nonce), [], lock_nonce=False)
+            elif signed and not self._is_overdue(former):
+                current = former
+            else:  # what was withdrawn is replaced too: a node that holds it takes nothing cheaper
+                current = self._replace(status, former, signed)
+            self._submit(intent, current)
         return bool(free)
 
     def _submit(self, intent: Intent, signed: Signed) -> bool:

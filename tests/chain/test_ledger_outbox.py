@@ -287,8 +287,8 @@ def test_a_transaction_that_fails_on_the_chain_is_not_repeated_blindly(setting: 
     assert len(setting.signed(draw)) == 1
 
 
-def test_what_failed_again_and_again_is_tried_again_as_the_note_says(setting: LedgerSetting) -> None:
-    """Each time the simulation passes, and the block's state is another one."""
+def fail_again_and_again(setting: LedgerSetting) -> IntentStatus:
+    """The draw, as often as it is tried in a row: each time the simulation passes, and the block's state is another."""
     deployed, anvil = setting.deployed, setting.deployed.anvil
     escrow, refuse_all = deployed.escrow.address, "0xfe"
     code = "0x" + bytes(deployed.w3.eth.get_code(escrow)).hex()
@@ -299,7 +299,12 @@ def test_what_failed_again_and_again_is_tried_again_as_the_note_says(setting: Le
         anvil.rpc("anvil_setCode", escrow, refuse_all)
         anvil.mine(1)
         anvil.rpc("anvil_setCode", escrow, code)
-    anvil.rpc("evm_setAutomine", True)
+    return draw
+
+
+def test_what_failed_again_and_again_is_tried_again_as_the_note_says(setting: LedgerSetting) -> None:
+    fail_again_and_again(setting)
+    setting.deployed.anvil.rpc("evm_setAutomine", True)
     (draw, *_) = setting.outbox().advance()
     assert (
         f"failed on the chain {ATTEMPTS_MAX} times" in draw.note and "tried again by itself 3600 s after" in draw.note
@@ -310,6 +315,24 @@ def test_what_failed_again_and_again_is_tried_again_as_the_note_says(setting: Le
     setting.now_s += 1
     assert setting.deliver() == []
     assert len(setting.signed(draw)) == ATTEMPTS_MAX + 1
+    setting.sent_once()
+
+
+def test_what_is_tried_again_after_that_is_sent_again_and_replaced_like_any_other(setting: LedgerSetting) -> None:
+    draw, anvil = fail_again_and_again(setting), setting.deployed.anvil
+    setting.now_s += 3_600
+    setting.outbox().advance()
+    *_, again = setting.signed(draw)
+    anvil.rpc("anvil_dropTransaction", f"0x{again.tx_hash}")
+    (draw, *_) = setting.outbox().advance()
+    assert (draw.note, setting.signed(draw)[-1]) == (f"transaction 0x{again.tx_hash} waits for a block", again)
+    setting.now_s += 90
+    setting.outbox().advance()
+    *_, former, replaced = setting.signed(draw)
+    assert (former, replaced.nonce, len(setting.signed(draw))) == (again, again.nonce, ATTEMPTS_MAX + 2)
+    anvil.rpc("evm_setAutomine", True)
+    anvil.mine(1)
+    assert setting.deliver() == []
     setting.sent_once()
 
 

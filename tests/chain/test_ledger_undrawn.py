@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 
 import pytest
+from eth_typing import HexStr
 from ledger_setting import TOKEN, LedgerSetting
 
 from anynode_contracts.errors import DifferenceError, RefusedError
 from anynode_ledger import schema
+from anynode_ledger.intents import intents
 from anynode_ledger.lapsing import REFUND_DELAY_S, SPARE_S
 from anynode_ledger.reconcile import check
 from anynode_ledger.settlement import batches_of, settle
 
 
 @pytest.fixture
-def setting(setting: LedgerSetting) -> LedgerSetting:
+def setting(setting: LedgerSetting) -> Iterator[LedgerSetting]:
     """A ledger with a job."""
     setting.begin()
-    return setting
+    anvil = setting.deployed.anvil
+    base_wei = setting.deployed.w3.eth.get_block("latest")["baseFeePerGas"]
+    yield setting
+    anvil.rpc("evm_setAutomine", True)
+    anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(base_wei))
+    anvil.mine(1)
 
 
 def another_job(setting: LedgerSetting) -> str:
@@ -85,6 +93,53 @@ def test_what_nobody_has_drawn_hides_no_other_difference(setting: LedgerSetting)
     pass_time(setting, 48 * 3600)
     with pytest.raises(DifferenceError, match=f"the payout address of node {first}"):
         check(setting.book, deployed.w3, deployed.network)
+
+
+@pytest.mark.parametrize("mined", ["the empty transaction", "the draw"])
+def test_a_draw_that_was_signed_and_came_too_late_holds_up_nothing_behind_it(
+    setting: LedgerSetting, mined: str
+) -> None:
+    """Gas had become dearer than it offers, so no block took it; then it is withdrawn, and its nonce is needed."""
+    deployed, anvil, network = setting.deployed, setting.deployed.anvil, setting.deployed.network
+    setting.earn(0, [3 * TOKEN, 0, 0])
+    deployed.send(deployed.owner, deployed.escrow.build_cancel(setting.job_id))
+    another_job(setting)
+    pass_time(setting, REFUND_DELAY_S - SPARE_S - 100)
+    assert settle(setting.book, network) is not None
+    usual_wei = deployed.w3.eth.get_block("latest")["baseFeePerGas"]
+    anvil.rpc("evm_setAutomine", False)
+    (late, *_) = setting.outbox().advance()
+    (lost,) = setting.signed(late)
+    anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(20 * lost.max_fee_wei))
+    pass_time(setting, SPARE_S + 200)
+    assert setting.outbox().advance() == [], "all of it is withdrawn"
+    setting.earn(1, [0, TOKEN, 0])
+    assert settle(setting.book, network) is not None
+    (draw, *_) = setting.outbox().advance()
+    (waiting,) = setting.signed(draw)
+    assert waiting.nonce == lost.nonce + 1
+    setting.now_s += 90
+    setting.outbox().advance()
+    with setting.book.read() as journal:
+        (fill,) = [status for status in intents(journal) if status.intent.kind == "fill"]
+    (empty,) = setting.signed(fill)
+    assert empty.nonce == lost.nonce and empty.max_fee_wei > deployed.w3.eth.get_block("latest")["baseFeePerGas"]
+    anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(usual_wei))
+    if mined == "the draw":
+        anvil.rpc("anvil_dropTransaction", f"0x{empty.tx_hash}")
+        deployed.w3.eth.send_raw_transaction(HexStr(f"0x{lost.raw}"))
+    anvil.mine(1)
+    anvil.rpc("evm_setAutomine", True)
+    receipt = deployed.w3.eth.get_transaction_receipt(HexStr(f"0x{(lost if mined == 'the draw' else empty).tx_hash}"))
+    assert receipt["status"] == (mined != "the draw"), "the escrow pays nothing more"
+    assert setting.deliver() == []
+    setting.take_in()
+    setting.claim(sorted(setting.nodes)[1])
+    setting.take_in()
+    assert [setting.book.balances(index).paid_wei for index in sorted(setting.nodes)] == [0, TOKEN, 0]
+    assert deployed.token.balance_wei(deployed.distributor.address) == deployed.distributor.bond_wei()
+    with pytest.raises(DifferenceError, match=f"with {3 * TOKEN} wei that nodes had earned .* all else is as on the"):
+        check(setting.book, deployed.w3, network)
 
 
 def test_a_draw_that_came_too_late_is_given_up(setting: LedgerSetting) -> None:

@@ -7,6 +7,7 @@ the book is a difference to look into, never the end of the process.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from anynode_contracts.errors import DifferenceError, InvariantError, RefusedError
 from anynode_contracts.events import (
@@ -31,7 +32,7 @@ from anynode_ledger.accounts import Transfer
 from anynode_ledger.journal import Journal
 from anynode_ledger.lapsing import finalised, lapse, note_deadline
 from anynode_ledger.registry import node_key, record_node
-from anynode_ledger.settlement import book_claim, resolve, stored_batches
+from anynode_ledger.settlement import book_claim, has_root, resolve, stored_batches
 
 
 def book_event(journal: Journal, network: Network, event: ChainEvent) -> None:
@@ -80,7 +81,10 @@ def _book(journal: Journal, network: Network, event: ChainEvent, transfer_id: st
 
 
 def activate(journal: Journal, events: Iterable[ChainEvent], now_s: int) -> None:
-    """Post the pending batch if its root has become active by ``now_s``. ``events`` = the distributor's, in order."""
+    """Post the pending batch if its root has become active by ``now_s``. ``events`` = the distributor's, in order.
+
+    Raises ``RefusedError`` when another root has: until then the guardian may veto it, and nothing is decided.
+    """
     pending = [stored for stored in stored_batches(journal, newest=1) if stored.state == "pending"]
     if not pending:
         return
@@ -91,15 +95,31 @@ def activate(journal: Journal, events: Iterable[ChainEvent], now_s: int) -> None
             waiting = event
         elif isinstance(event, RootVetoed) and event.batch == stored.batch.number:
             waiting = None
-    if waiting is None:
+    if waiting is None or waiting.active_at_s > now_s:
         return
     if waiting.root.hex() != stored.batch.root or waiting.data_hash.hex() != stored.batch.data_hash:
         raise RefusedError(
             f"batch {stored.batch.number} on the chain has the root 0x{waiting.root.hex()}, the ledger's is"
-            f" 0x{stored.batch.root}; find out who posted it, and veto it if it still waits"
+            f" 0x{stored.batch.root}, and nobody has vetoed it in time; find out who posted it, and"
+            " restore the ledger from its newest copy"
         )
-    if waiting.active_at_s <= now_s:
-        resolve(journal, stored, "posted")
+    resolve(journal, stored, "posted")
+
+
+def foreign_root(journal: Journal, newest: ChainEvent | None, now_s: int) -> str:
+    """What is to be said of a root on the chain that is not the ledger's, while it waits and after; else nothing.
+
+    ``newest`` = the last event that a root was posted, or vetoed.
+    """
+    if not isinstance(newest, RootPosted):
+        return ""
+    if has_root(journal, newest.batch, newest.root.hex(), newest.data_hash.hex()):
+        return ""
+    what = f"root 0x{newest.root.hex()} of batch {newest.batch} on the chain is not the ledger's"
+    since = f"{datetime.fromtimestamp(newest.active_at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if newest.active_at_s <= now_s:
+        return f"{what} and pays since {since}; find out who posted it, and restore the ledger from its newest copy"
+    return f"{what} and will pay from {since} on; have the guardian veto it before, and find out who posted it"
 
 
 def change_payouts(journal: Journal, events: Iterable[ChainEvent], now_s: int) -> None:

@@ -131,6 +131,18 @@ def events_of(
     return _decoded(w3, list(journal.connection.execute(query)))
 
 
+def newest_event(journal: Journal, w3: Web3, chain_id: int, kinds: tuple[type[ChainEvent], ...]) -> ChainEvent | None:
+    """The last event of these kinds in the stored blocks, final or not; None before the first."""
+    table = schema.chain_events
+    query = (
+        select(table)
+        .where(table.c.chain_id == chain_id, table.c.name.in_([kind.__name__ for kind in kinds]))
+        .order_by(table.c.block_number.desc(), table.c.log_index.desc())
+        .limit(1)
+    )
+    return next(iter(_decoded(w3, list(journal.connection.execute(query)))), None)
+
+
 def count_events(journal: Journal, chain_id: int, name: str, up_to: int) -> int:
     """How many events of a name are in stored blocks up to ``up_to``."""
     table = schema.chain_events

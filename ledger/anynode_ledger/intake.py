@@ -29,7 +29,7 @@ from anynode_contracts.events import (
 )
 from anynode_contracts.networks import Network
 from anynode_ledger.book import Book
-from anynode_ledger.chain_events import activate, book_event, change_payouts
+from anynode_ledger.chain_events import activate, book_event, change_payouts, foreign_root
 from anynode_ledger.chain_log import (
     Header,
     events_in,
@@ -39,6 +39,7 @@ from anynode_ledger.chain_log import (
     keep_block,
     mark_posted,
     newest_block,
+    newest_event,
     posted_at_s,
     posted_block,
     unposted_blocks,
@@ -56,11 +57,15 @@ REWINDS_MAX = 3  # within one advance; the next one goes on
 
 @dataclass(frozen=True, slots=True)
 class IntakeStatus:
-    """Heights: the chain's head, its final block, and the last block that is booked (-1 before the first)."""
+    """Heights: the chain's head, its final block, and the last block that is booked (-1 before the first).
+
+    ``warning`` says that a root on the chain is not the ledger's, as soon as it waits there.
+    """
 
     head: int
     final: int
     posted: int
+    warning: str
 
 
 class _ReorganisedError(Exception):
@@ -88,6 +93,7 @@ class Intake:
         self._finality = finality
         self._settles = settles
         self._said_pruned = False
+        self._said_foreign = ""
 
     def advance(self) -> IntakeStatus:
         """Read up to the head and book up to the final block. Can be repeated after a crash at any point.
@@ -119,8 +125,9 @@ class Intake:
                 break
             except _ReorganisedError:
                 continue
+        warning = self._foreign_root()
         posted = self._post(final)
-        return IntakeStatus(head=head, final=final, posted=posted)
+        return IntakeStatus(head=head, final=final, posted=posted, warning=warning)
 
     def _rewind(self) -> None:
         """Forget remembered blocks that the chain has replaced."""
@@ -200,6 +207,20 @@ class Intake:
         contracts = [self._network.registry, self._network.escrow, self._network.distributor]
         logs = self._w3.eth.get_logs({"address": contracts, **where})  # type: ignore[typeddict-item]
         return sorted(logs, key=lambda log: (log["blockNumber"], log["logIndex"]))
+
+    def _foreign_root(self) -> str:
+        """Told before it is final, and whatever becomes of the booking: a veto must come while the root waits."""
+        if not self._settles:
+            return ""
+        chain_id = self._network.chain_id
+        with self._book.read() as journal:
+            newest = newest_block(journal, chain_id)
+            event = newest_event(journal, self._w3, chain_id, (RootPosted, RootVetoed))
+            words = foreign_root(journal, event, newest[0].timestamp_s if newest else 0)
+        if words and words != self._said_foreign:
+            log.error("%s", words)
+        self._said_foreign = words
+        return words
 
     def _post(self, final: int) -> int:
         chain_id = self._network.chain_id

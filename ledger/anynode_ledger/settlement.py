@@ -167,6 +167,14 @@ def is_posted() -> ColumnElement[bool]:
     return schema.batches.c.id.in_(select(table.c.batch_id).where(table.c.outcome == "posted"))
 
 
+def has_root(journal: Journal, number: int, root: str, data_hash: str) -> bool:
+    """Whether a batch that is not void leads to this root."""
+    table, outcomes = schema.batches, schema.outcomes
+    void = select(outcomes.c.batch_id).where(outcomes.c.outcome == "void")
+    query = select(table.c.id).where(table.c.number == number, table.c.root == root, table.c.data_hash == data_hash)
+    return journal.connection.execute(query.where(table.c.id.not_in(void))).first() is not None
+
+
 def caps(journal: Journal) -> dict[str, int]:
     """The cap per batch of every job whose terms are recorded, in wei."""
     return {row.job_id: row.cap_per_batch_wei for row in journal.connection.execute(select(schema.jobs))}

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 import pytest
-from deployed import ROOT, Deployed
+from deployed import DATA_HASH, ROOT, Deployed
 from ledger_setting import TOKEN, LedgerSetting
 from web3.exceptions import Web3RPCError
 
@@ -19,6 +19,7 @@ from anynode_ledger.chain_log import newest_block
 from anynode_ledger.intake import Intake
 from anynode_ledger.reconcile import check
 from anynode_ledger.settlement import batches_of, settle
+from anynode_verifier.bookkeeping import Bookkeeping
 
 
 def fund(setting: LedgerSetting, amount: int) -> None:
@@ -211,6 +212,72 @@ def test_a_root_becomes_active_with_time_alone(setting: LedgerSetting) -> None:
     assert batches_of(setting.book)[-1].state == "pending"
     setting.take_in()
     assert batches_of(setting.book)[-1].state == "posted"
+
+
+@pytest.fixture
+def foreign(setting: LedgerSetting) -> LedgerSetting:
+    """A batch is settled, and before its root was posted another one was, for its number."""
+    setting.settle_all()
+    setting.deployed.post_root(b"\x55" * 32, 0, DATA_HASH)
+    return setting
+
+
+def test_a_foreign_root_is_told_of_while_it_waits_and_its_veto_ends_that(
+    foreign: LedgerSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    deployed, reading = foreign.deployed, foreign.intake()
+    deployed.anvil.mine(3)
+    for _ in range(2):
+        status = reading.advance()
+        assert status.posted == status.head
+        assert f"root 0x{'55' * 32} of batch 1 on the chain is not the ledger's and will pay from" in status.warning
+    assert caplog.text.count("have the guardian veto it before") == 1
+    assert [status.state for status in foreign.deliver()] == ["waiting"] * 3
+    deployed.send(deployed.guardian, deployed.distributor.build_veto())
+    assert reading.advance().warning == ""
+    assert foreign.deliver() == []
+    foreign.take_in()
+    assert [stored.state for stored in batches_of(foreign.book)] == ["posted"]
+    check(foreign.book, deployed.w3, deployed.network)
+
+
+def test_a_foreign_root_that_was_not_vetoed_stops_the_booking_once_it_pays(foreign: LedgerSetting) -> None:
+    foreign.deployed.pass_window()
+    for _ in range(2):
+        with pytest.raises(
+            RefusedError, match=r"batch 1 on the chain has the root 0x5555.* nobody has vetoed it in time"
+        ):
+            foreign.intake().advance()
+    assert [stored.state for stored in batches_of(foreign.book)] == ["pending"]
+
+
+def test_a_root_of_which_the_ledger_has_no_batch_is_told_of(
+    setting: LedgerSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting.begin()
+    setting.deployed.post_root(b"\x55" * 32, 0, DATA_HASH)
+    assert "have the guardian veto it before" in setting.intake().advance().warning
+    setting.deployed.pass_window()
+    assert "restore the ledger from its newest copy" in setting.intake().advance().warning
+    reader = Intake(setting.book, setting.deployed.w3, setting.deployed.network, finality=0, settles=False)
+    assert reader.advance().warning == "", "without batches all roots would be foreign"
+
+
+def test_the_status_tells_of_a_foreign_root(foreign: LedgerSetting) -> None:
+    deployed = foreign.deployed
+    bookkeeping = Bookkeeping(
+        foreign.book,
+        deployed.network,
+        deployed.w3,
+        node=deployed.verifier,
+        poster=deployed.poster,
+        root_signatures=deployed.sign_root,
+        slasher=None,
+        secret_of=lambda _job, _round: "",
+        batch_interval_s=60.0,
+    )
+    bookkeeping._advance(list, list)
+    assert "on the chain is not the ledger's and will pay from" in str(bookkeeping.status()["chain"])
 
 
 def test_jobs_of_others_are_booked_too(setting: LedgerSetting) -> None:

@@ -104,7 +104,8 @@ class Bookkeeping:
                 self._register()
                 self._accuser.advance(proofs())
             self._answer_for_secrets(list(withheld()))
-            self._chain_note = f"block {reading.head}, booked up to block {reading.posted}"
+            warning = f"; {reading.warning}" if reading.warning else ""
+            self._chain_note = f"block {reading.head}, booked up to block {reading.posted}{warning}"
         except (UnreachableError, RequestException, Web3Exception, OSError) as error:
             note = (
                 f"no answer from the RPC at {self._network.rpc_shown}; everything that waits for it goes on by itself"

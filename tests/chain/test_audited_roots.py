@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from deployed import Deployed
+from deployed import DATA_HASH, Deployed
 from ledger_setting import TOKEN, LedgerSetting
 
 from anynode_contracts.errors import RefusedError, UnreachableError
@@ -87,6 +87,18 @@ def test_an_attempt_that_was_given_up_before_its_root_was_posted_is_not_taken_fo
     vetoed, active, pending = story.listed
     given_up = active.model_copy(update={"data_hash": "1" * 64, "state": "void"})
     assert story.check([vetoed, given_up, active, pending]) == RootsSeen(confirmed=2, not_posted=2, later=0)
+
+
+def test_a_foreign_root_that_was_vetoed_is_no_difference(story: Story) -> None:
+    deployed = story.setting.deployed
+    deployed.post_root(b"\x55" * 32, deployed.distributor.total_gwei(), DATA_HASH)
+    with pytest.raises(RefusedError, match=r"0x5555.* of batch 2 on the chain is not in the ledger"):
+        story.check(story.listed)
+    deployed.send(deployed.guardian, deployed.distributor.build_veto())
+    assert story.check(story.listed) == RootsSeen(confirmed=2, not_posted=1, later=0)
+    story.setting.deliver()
+    story.setting.take_in()
+    assert story.check(story.listed) == RootsSeen(confirmed=3, not_posted=0, later=0)
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def roots_on_chain(w3: Web3, network: Network) -> list[ChainEvent]:
 
 def compare_roots(batches: Sequence[PublicBatch], events: Iterable[ChainEvent]) -> RootsSeen:
     """Raises ``RefusedError`` with the first difference. ``batches`` = all of a ledger, ``events`` = all of the chain,
-    which may go on from there.
+    which may go on from there. A root that was vetoed and is not the ledger's has come to nothing: it is no difference.
     """
-    posted = _posted(events)
+    posted = _without_foreign(_posted(events), batches)
     place, may_follow = 0, 0
     for batch in batches:
         root, is_vetoed = posted[place] if place < len(posted) else (None, False)
@@ -74,6 +74,19 @@ def _posted(events: Iterable[ChainEvent]) -> list[tuple[RootPosted, bool]]:
         elif isinstance(event, RootVetoed):  # only what waits can be, and that is the newest
             posted[-1] = (posted[-1][0], True)
     return posted
+
+
+def _without_foreign(
+    posted: list[tuple[RootPosted, bool]], batches: Sequence[PublicBatch]
+) -> list[tuple[RootPosted, bool]]:
+    """What is newer than the ledger stays."""
+    own = {(batch.number, batch.root, batch.data_hash) for batch in batches}
+    newest = batches[-1].number if batches else 0
+    return [
+        (root, is_vetoed)
+        for root, is_vetoed in posted
+        if not is_vetoed or root.batch > newest or (root.batch, root.root.hex(), root.data_hash.hex()) in own
+    ]
 
 
 def _is_of(batch: PublicBatch, root: RootPosted) -> bool:

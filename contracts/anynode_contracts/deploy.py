@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ABIFunction, ChecksumAddress
@@ -25,7 +25,7 @@ from anynode_contracts.clients import DistributorClient, RegistryClient, TokenCl
 from anynode_contracts.errors import UserError
 from anynode_contracts.networks import Network
 from anynode_contracts.plan import PLAN
-from anynode_contracts.stakes import StakesClient, VerifierSetClient
+from anynode_contracts.stakes import StakesClient, VerifierSetClient, quorum_at
 from anynode_contracts.typed_data import sign_registration
 
 DEVELOPMENT_CHAIN_ID = 31337
@@ -54,8 +54,9 @@ class Deployment:
     escrow: ChecksumAddress
     stakes: ChecksumAddress
     verifier_set: ChecksumAddress
-    faucet: ChecksumAddress
+    faucet: ChecksumAddress | Literal[""]
     window_s: int
+    daily_cap_gwei: int
     verifiers: tuple[ChecksumAddress, ...]
 
     def network(
@@ -66,8 +67,9 @@ class Deployment:
         held_back_limit_wei: int,
         initial_peers: Sequence[str] = (),
         api_url: str = "",
+        quorum: int = 0,
     ) -> Network:
-        """The network file of this deployment."""
+        """The network file of this deployment. Raises ``ValidationError`` for what cannot stand in one."""
         return Network(
             name=name,
             chain_id=self.chain_id,
@@ -81,11 +83,12 @@ class Deployment:
             faucet=self.faucet,
             deployed_block=self.deployed_block,
             verifiers=self.verifiers,
+            quorum=quorum,
             initial_peers=tuple(initial_peers),
             api_url=api_url,
             held_back_limit_wei=held_back_limit_wei,
             window_s=self.window_s,
-            daily_cap_gwei=PLAN.settings["daily_cap_gwei"],
+            daily_cap_gwei=self.daily_cap_gwei,
         )
 
 
@@ -134,6 +137,7 @@ def deploy_development(
         verifier_set=addresses["VerifierSet"],
         faucet=faucet,
         window_s=window_s,
+        daily_cap_gwei=PLAN.settings["daily_cap_gwei"],
         verifiers=tuple(Web3.to_checksum_address(verifier.address) for verifier in verifiers),
     )
     _put_in_place(w3, deployer, made)
@@ -192,9 +196,8 @@ def _enroll(w3: Web3, deployer: LocalAccount, made: Deployment, verifiers: Seque
     verifier_set = VerifierSetClient(w3, made.verifier_set)
     for place, verifier in enumerate(verifiers, start=1):
         send(w3, deployer, stakes.build_stake(place, BOND_WEI))
-        # Each change of the set says its quorum anew: the network's own only fits the whole set.
-        needed = quorum if place == len(verifiers) else place // 2 + 1
-        send(w3, deployer, verifier_set.build_add(verifier.address, needed))
+        add = verifier_set.build_add(verifier.address, quorum_at(place, len(verifiers), quorum))
+        send(w3, deployer, add)
 
 
 def _create(w3: Web3, deployer: LocalAccount, name: str, *arguments: Any) -> tuple[ChecksumAddress, int]:

@@ -17,7 +17,7 @@ from anynode_contracts.errors import UnreachableError, UserError
 from anynode_contracts.files import write_aside
 from anynode_contracts.rpc import RpcProvider, shown
 
-#: A network file is short; anything longer is something else.
+#: A network file is short, and so is the record of a deployment; anything longer is something else.
 _FILE_BYTES_MAX = 1 << 20
 _WEI_MAX = 2**256 - 1
 
@@ -43,15 +43,19 @@ def _checksum_or_none(value: str) -> str:
 
 Address = Annotated[str, Field(max_length=64), AfterValidator(_checksum)]
 Text = Annotated[str, Field(min_length=1, max_length=512)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+ChainId = Annotated[int, Field(gt=0, lt=2**63)]
+Block = Annotated[int, Field(ge=0, lt=2**63)]
+Wei = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=_WEI_MAX)]
 
 
 class Network(BaseModel):
-    """One AnyNode network, as ``anynode network init`` writes it and every command reads it."""
+    """One AnyNode network, as ``anynode network init`` or ``write`` makes it and every command reads it."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    chain_id: Annotated[int, Field(gt=0, lt=2**63)]
+    name: Name
+    chain_id: ChainId
     rpc_url: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=512)]
     token: Address
     registry: Address
@@ -60,12 +64,12 @@ class Network(BaseModel):
     stakes: Address
     verifier_set: Address
     faucet: Annotated[str, Field(max_length=64), AfterValidator(_checksum_or_none)] = ""
-    deployed_block: Annotated[int, Field(ge=0, lt=2**63)]
+    deployed_block: Block
     verifiers: Annotated[tuple[Address, ...], BeforeValidator(_as_tuple), Field(max_length=256)] = ()
     quorum: Annotated[int, Field(ge=0, le=256)] = 0
     initial_peers: Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Field(max_length=256)] = ()
     api_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=512)] = ""
-    held_back_limit_wei: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=_WEI_MAX)]
+    held_back_limit_wei: Wei
     window_s: Annotated[int, Field(gt=0, lt=2**32)]
     daily_cap_gwei: Annotated[int, Field(gt=0, lt=2**63)]
 
@@ -88,24 +92,15 @@ class Network(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Network:
         """Read a network file. Raises ``UserError`` if it is missing or wrong anywhere."""
-        try:
-            with path.open("rb") as file:
-                raw = file.read(_FILE_BYTES_MAX + 1)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"cannot read the network file {path}: {reason}; check the path") from error
-        if len(raw) > _FILE_BYTES_MAX:
-            raise UserError(f"{path} is larger than a network file can be; check the path")
+        raw = read_short_file(path, "network file")
         try:
             return cls.model_validate(tomllib.loads(raw.decode("utf-8")))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UserError(
-                f"{path} is not a TOML file ({error}); write it anew with `anynode network init`"
+                f"{path} is not a TOML file ({error}); write it anew with `anynode network init` or `network write`"
             ) from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise UserError(f"{path}: {field}: {first['msg']}; correct that line of the network file") from error
+            raise UserError(f"{path}: {first_finding(error)}; correct that line of the network file") from error
 
     def save(self, path: Path) -> None:
         """Write the file aside and rename it. Raises ``UserError`` if the disk refuses."""
@@ -113,6 +108,26 @@ class Network(BaseModel):
         for field, value in self.model_dump().items():
             lines.append(f"{field} = {_toml(field, value)}")
         write_aside(path, ("\n".join(lines) + "\n").encode())
+
+
+def read_short_file(path: Path, what: str) -> bytes:
+    """The bytes of a file that somebody else may have written. Raises ``UserError`` if it is missing or too large."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_FILE_BYTES_MAX + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot read the {what} {path}: {reason}; check the path") from error
+    if len(raw) > _FILE_BYTES_MAX:
+        raise UserError(f"{path} is larger than a {what} can be; check the path")
+    return raw
+
+
+def first_finding(error: ValidationError) -> str:
+    """The first field that is wrong, and what is."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{field}: {first['msg']}"
 
 
 def connect(rpc_url: str, *, timeout_s: float = 10.0) -> Web3:

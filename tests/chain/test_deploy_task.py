@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +10,16 @@ import pytest
 from deployed import ROOT, Deployed, random_address
 from eth_account import Account
 from eth_utils.abi import function_abi_to_4byte_selector
+from hardhat_task import deployment, hardhat_deploy
 from web3 import Web3
 
 from anynode_contracts import artifacts
 from anynode_contracts.anvil import Anvil, find_anvil
 from anynode_contracts.clients import DistributorClient
+from anynode_contracts.examination import examine
 from anynode_contracts.plan import PLAN
+from anynode_contracts.record import Record
 
-BIN = Path(sys.executable).parent
 #: What both must say of themselves. They may differ in the window, which is short in tests, and in their addresses.
 GETTERS = {
     "RewardDistributor": ("TOKEN", "VERIFIER_SET", "authority", "DAILY_CAP_GWEI", "BOUNTY_WEI"),
@@ -57,15 +55,6 @@ def manager_of(w3: Web3, addresses: dict[str, str]) -> Any:
     return w3.eth.contract(address=address, abi=artifacts.load("AccessManager").abi)
 
 
-def hardhat_deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """One run of the task, which asks nobody for anything."""
-    command = [str(BIN / "npx"), "hardhat", "deploy", *arguments]
-    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-
-
 def test_a_public_chain_takes_no_key_for_two_roles(tmp_path: Path) -> None:
     """Before it asks for the deployer's key."""
     holders = {role: random_address(number) for number, role in enumerate(("holder", *ROLES, "admin"), start=1)}
@@ -83,22 +72,16 @@ def test_the_task_gives_what_python_gives(deployed_once: Deployed, tmp_path: Pat
     deployer = Account.create()
     holders = {role: random_address(number) for number, role in enumerate(("holder", *ROLES, "admin"), start=1)}
     name = f"test-{deployer.address[2:10].lower()}"
-    (tmp_path / "settings.json").write_text(json.dumps({"name": name, **holders}))
-    (tmp_path / "keystore.json").write_text(json.dumps(Account.encrypt(deployer.key, "secret", "pbkdf2", 1000)))
+    (tmp_path / "deployer.json").write_text(json.dumps(Account.encrypt(deployer.key, "secret", "pbkdf2", 1000)))
     (tmp_path / "password").write_text("secret\n")
-    files = {"settings": "settings.json", "keystore": "keystore.json", "password-file": "password"}
-    folder = ROOT / "hardhat" / "ignition" / "deployments" / f"{name}-{chain_id}"
     with Anvil.start(find_anvil(ROOT), arguments=("--chain-id", str(chain_id), "--block-time", "1")) as anvil:
         anvil.fund(deployer.address, 10)
-        given = [word for option, file in files.items() for word in (f"--{option}", str(tmp_path / file))]
-        try:
-            for _ in range(2):  # the second time there is nothing left to do
-                done = hardhat_deploy("--rpc", anvil.url, *given)
-                assert done.returncode == 0, done.stderr
-            record = json.loads((folder / "record.json").read_text())
-            verification = json.loads((folder / "verification.json").read_text())
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with deployment(tmp_path, anvil.url, chain_id, {"name": name, **holders}) as made:
+            made.run()
+            file = made.run()  # the second time there is nothing left to do
+            record = json.loads(file.read_text())
+            verification = json.loads((file.parent / "verification.json").read_text())
+            read = Record.load(file)
         addresses = {each: made["address"] for each, made in record["contracts"].items()}
         assert (record["chain_id"], record["deployer"]) == (chain_id, deployer.address)
         assert set(verification) == set(addresses)
@@ -114,6 +97,8 @@ def test_the_task_gives_what_python_gives(deployed_once: Deployed, tmp_path: Pat
             "StakeManager": made_by_python.stakes,
             "VerifierSet": made_by_python.verifier_set,
         }
+        network = read.deployment([]).network(name=read.name, rpc_url=anvil.url, held_back_limit_wei=0)
+        assert examine(anvil.w3, network).contracts == addresses
         assert described(anvil.w3, addresses) == described(deployed_once.w3, own)
         distributor = DistributorClient(anvil.w3, addresses["RewardDistributor"])
         assert distributor.window_s() == int(record["settings"]["window_s"]) == 24 * 3600

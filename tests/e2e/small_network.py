@@ -19,7 +19,7 @@ from processes import ANYNODE, Ended, Processes, free_port
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-from anynode.cli.network import ROLES
+from anynode.cli.roles import ROLES
 from anynode.wallet import keystore
 from anynode_contracts.networks import Network, connect
 

@@ -14,6 +14,7 @@ import click
 
 from anynode.cli.options import load_network, network_option, password, password_option, places
 from anynode.cli.output import Output, reports
+from anynode.cli.roles import role_wallet
 from anynode.cli.running import log_to, run_until_stopped
 from anynode.wallet import keystore
 from anynode_contracts.errors import UserError
@@ -82,9 +83,7 @@ def calibrate(
 
     known = load_network(network)
     home = verifier_folder or places().data / "verifiers" / known.name
-    path = keystore.wallet_path(places().wallets, f"{known.name}-verifier")
-    if not path.exists():
-        raise UserError(f"no wallet {path}; only who ran `anynode network init` for {known.name} can calibrate for it")
+    path = role_wallet(known.name, "verifier")
     account = keystore.unlock(path, password(password_file, f"the wallets of network {known.name}"))
     log_to(home / "calibrate.log", logging.INFO)
     domain = SigningDomain(known.chain_id, known.registry)

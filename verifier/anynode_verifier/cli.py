@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from anynode.cli.network import role_name
 from anynode.cli.options import load_network, network_option, password, password_option, places
 from anynode.cli.output import Output, reports
+from anynode.cli.roles import identity_path, place_of, role_name, role_path, role_wallet
 from anynode.cli.running import log_to, run_until_stopped
 from anynode.cli.watch_options import watch_options
 from anynode.wallet import keystore
-from anynode_contracts.errors import UserError
 from anynode_verifier.calibrate_command import calibrate
 from anynode_verifier.excise_command import excise
 from anynode_verifier.options import asked_option, number_option
+from anynode_verifier.prepare_command import prepare
 from anynode_verifier.watch_command import watch
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def verifier() -> None:
 
 verifier.add_command(calibrate)
 verifier.add_command(excise)
+verifier.add_command(prepare)
 verifier.add_command(watch)
 
 
@@ -116,7 +117,13 @@ def run(
     own = places()
     name = role_name("verifier", number)
     home = folder or own.data / "verifiers" / (known.name if number == 1 else f"{known.name}-{number}")
+    paths = {"verifier": role_wallet(known.name, name)}
+    if name == "verifier":
+        paths["poster"] = role_wallet(known.name, "poster")
+    place_of(known, keystore.read(paths["verifier"]).address)
     secret = password(password_file, f"the wallets of network {known.name}")
+    slasher = _slasher(known, secret) if name == "verifier" else None
+    identity = identity_path(known.name, name)
     log_to(home / "verifier.log", logging.INFO, log_format)
 
     def prepared() -> tuple[VerifierMetrics, Callable[[EarlyTrainers, Accounts], Awaitable[None]]]:
@@ -131,7 +138,6 @@ def run(
             alive_s=alive_s,
             batch_interval_s=batch_hours * 3600,
         )
-        identity = own.identities / f"{known.name}-{name}.key"
         metrics = VerifierMetrics()
         return metrics, lambda early, accounts: serve(
             settings,
@@ -139,7 +145,7 @@ def run(
             identity,
             node=accounts["verifier"],
             poster=accounts.get("poster"),
-            slasher=_slasher(own.wallets, known, secret) if name == "verifier" else None,
+            slasher=slasher,
             api_url=api_url or known.api_url,
             early=early,
             say=output.say,
@@ -150,9 +156,7 @@ def run(
         async with EarlyTrainers(coordinator_keepers(home)) as early:
             # Each of it takes seconds, and the members of a restarted verifier wait: unlocking the wallets, importing,
             # and the start of the training processes of the jobs of before.
-            (metrics, serving), accounts = await asyncio.gather(
-                asyncio.to_thread(prepared), _unlocked(own.wallets, known, secret, name)
-            )
+            (metrics, serving), accounts = await asyncio.gather(asyncio.to_thread(prepared), _unlocked(paths, secret))
             with metrics_served(metrics, metrics_host, metrics_port) as url:
                 if url:
                     output.say(f"Metrics are at {url}")
@@ -194,27 +198,13 @@ def status(output: Output, *, network: str, api_url: str | None) -> None:
     output.result({"jobs": agreements, "accused": accused})
 
 
-async def _unlocked(wallets: Path, network: Network, secret: str, name: str) -> Accounts:
-    """A verifier's keys, all unlocked at once. Raises ``UserError`` when the network file names another verifier."""
-    roles = {"verifier": name} | ({"poster": "poster"} if name == "verifier" else {})
-    opened = (asyncio.to_thread(_unlock, wallets, network.name, role, secret) for role in roles.values())
-    accounts = dict(zip(roles, await asyncio.gather(*opened), strict=True))
-    if accounts["verifier"].address not in network.verifiers:
-        raise UserError(
-            f"{accounts['verifier'].address} is no verifier of network {network.name}; check the network file"
-        )
-    return accounts
+async def _unlocked(paths: dict[str, Path], secret: str) -> Accounts:
+    """A verifier's keys, all unlocked at once."""
+    opened = (asyncio.to_thread(keystore.unlock, path, secret) for path in paths.values())
+    return dict(zip(paths, await asyncio.gather(*opened), strict=True))
 
 
-def _slasher(wallets: Path, network: Network, secret: str) -> Callable[[], LocalAccount] | None:
+def _slasher(network: Network, secret: str) -> Callable[[], LocalAccount] | None:
     """How to unlock the slasher's wallet; none where it is kept elsewhere, by who proposes slashes there."""
-    if not keystore.wallet_path(wallets, f"{network.name}-slasher").exists():
-        return None
-    return lambda: _unlock(wallets, network.name, "slasher", secret)
-
-
-def _unlock(wallets: Path, network: str, role: str, secret: str) -> LocalAccount:
-    path = keystore.wallet_path(wallets, f"{network}-{role}")
-    if not path.exists():
-        raise UserError(f"no wallet {path}; only who ran `anynode network init` for {network} can run its verifier")
-    return keystore.unlock(path, secret)
+    path = role_path(network.name, "slasher")
+    return (lambda: keystore.unlock(path, secret)) if path.exists() else None

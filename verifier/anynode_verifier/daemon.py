@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from eth_account.signers.local import LocalAccount
 
 from anynode.swarm.frames import short
 from anynode.swarm.peer import Peer
+from anynode.swarm.reachability import listening_place
 from anynode.swarm.settings import DaemonSettings
 from anynode.worker.directory import directory_rules
 from anynode.worker.early import EarlyTrainers
@@ -18,8 +18,6 @@ from anynode_contracts.errors import UnreachableError, UserError
 from anynode_contracts.networks import Network, check_chain, connect
 from anynode_verifier import http_server
 from anynode_verifier.service import Verifier, VerifierSettings
-
-_ADDRESS = re.compile(r"/ip[46]/(?P<host>[^/]+)/tcp/(?P<port>\d+)/p2p/\S+")
 
 
 async def serve(
@@ -73,8 +71,6 @@ async def serve(
 def listening_address(network: Network, verifier: str) -> tuple[str, int]:
     """Where a verifier's peer listens: the initial peer in its place of the network file."""
     place = network.verifiers.index(verifier)
-    address = network.initial_peers[place] if place < len(network.initial_peers) else ""
-    found = _ADDRESS.fullmatch(address)
-    if found is None:
-        raise UserError(f"network {network.name} names no initial peer like /ip4/…/tcp/…/p2p/…; correct its file")
-    return found["host"], int(found["port"])
+    if place >= len(network.initial_peers):
+        raise UserError(f"network {network.name} names no initial peer for verifier {verifier}; correct its file")
+    return listening_place(network.initial_peers[place])

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from anynode.cli.api import Api
-from anynode.cli.network import role_name
-from anynode.cli.options import load_network, network_option, password, password_option, places
+from anynode.cli.options import load_network, network_option, password, password_option
 from anynode.cli.output import Output, reports
+from anynode.cli.roles import role_name, role_wallet
 from anynode.wallet import keystore
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_verifier.options import asked_option, number_option
@@ -57,9 +57,7 @@ def excise(
     if len(rounds) != len(slots):
         raise UserError("each --round needs its --slot; give both equally often")
     known = load_network(network)
-    path = keystore.wallet_path(places().wallets, f"{known.name}-{role_name('verifier', number)}")
-    if not path.exists():
-        raise UserError(f"no wallet {path}; only a verifier of network {known.name} can have work taken out")
+    path = role_wallet(known.name, role_name("verifier", number))
     account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
 
     from anynode_contracts.canonical import canonical_json

@@ -1,4 +1,4 @@
-"""`anynode network`: set up a development network, add one that somebody else runs, and show the known ones."""
+"""`anynode network`: set up a network, add one that somebody else runs, and show the known ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from anynode.cli.network_write import write
 from anynode.cli.options import (
     DEFAULT_NETWORK,
     load_network,
@@ -17,8 +18,11 @@ from anynode.cli.options import (
     new_password,
     password_option,
     places,
+    url,
+    url_or_none,
 )
 from anynode.cli.output import Output, reports
+from anynode.cli.roles import ROLES, ensure_peer, identity_path, role_name, role_path
 from anynode.wallet import keystore
 from anynode.wallet.amounts import parse_tokens
 from anynode_contracts.errors import UnreachableError, UserError
@@ -29,31 +33,13 @@ if TYPE_CHECKING:
 
     from anynode_contracts.deploy import Holders
 
-#: Who does what on a network, each with a key of its own.
-ROLES = ("owner", "poster", "guardian", "slasher", "arbiter", "verifier")
 _ETHER_PER_ROLE_WEI = 1000 * 10**18
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_URL = re.compile(r"https?://\S{1,500}")
-
-
-def role_name(role: str, number: int) -> str:
-    """The first one of a role has its name, further ones a number beside it."""
-    return role if number == 1 else f"{role}-{number}"
-
-
-def _url(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if not _URL.fullmatch(value):
-        raise click.BadParameter(f"{value[:80]!r} is not a URL; write it like http://127.0.0.1:8545")
-    return value
-
-
-def _url_or_none(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    return None if value is None else _url(context, option, value)
 
 
 @click.group()
 def network() -> None:
-    """Networks: set one up on a development chain, add somebody's after a check, list and show the known ones.
+    """Networks: set one up, add somebody's after a check, list and show the known ones.
 
     \b
     Example:
@@ -63,16 +49,19 @@ def network() -> None:
     """
 
 
+network.add_command(write)
+
+
 @network.command()
 @click.argument("name", default=DEFAULT_NETWORK)
 @click.option(
-    "--rpc-url", default="http://127.0.0.1:8545", show_default=True, callback=_url, help="The development chain."
+    "--rpc-url", default="http://127.0.0.1:8545", show_default=True, callback=url, help="The development chain."
 )
 @click.option(
     "--api-url",
     default="http://127.0.0.1:8420",
     show_default=True,
-    callback=_url,
+    callback=url,
     help="Where the verifier will serve.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address at which peers reach the verifier.")
@@ -121,9 +110,8 @@ def init(
     Example:
       anynode network init development --rpc-url http://127.0.0.1:8545
     """
-    from anynode.swarm.identity import ensure_identity
     from anynode_contracts.deploy import deploy_development
-    from anynode_contracts.networks import Network, connect
+    from anynode_contracts.networks import connect
 
     limit_wei = parse_tokens(held_back_limit)
     _check_quorum(quorum, verifiers)
@@ -132,13 +120,9 @@ def init(
     _check_development_chain(w3, rpc_url)
     chosen = new_password(password_file, f"the wallets of network {name}")
     names = [role_name("verifier", number + 1) for number in range(verifiers)]
-    accounts = {role: _account(name, role, chosen) for role in (*ROLES, *names[1:])}
-    identity = places().identities / f"{path.stem}-verifier.key"
+    accounts = {role: _account(path.stem, role, chosen) for role in (*ROLES, *names[1:])}
     output.say("Making the verifier's peer identity …")
-    peers = [
-        f"/ip4/{host}/tcp/{port + place}/p2p/{ensure_identity(places().identities / f'{path.stem}-{each}.key')}"
-        for place, each in enumerate(names)
-    ]
+    peers = [ensure_peer(path.stem, each, host, port + place) for place, each in enumerate(names)]
     output.say("Deploying the contracts …")
     for account in accounts.values():
         _give_ether(w3, account)
@@ -156,21 +140,22 @@ def init(
         held_back_limit_wei=limit_wei,
         initial_peers=peers,
         api_url=api_url,
+        quorum=quorum,
     )
-    if quorum:
-        made = Network.model_validate(made.model_dump() | {"quorum": quorum})
     made.save(path)
     output.table(("role", "wallet", "address"), [(r, f"{path.stem}-{r}", a.address) for r, a in accounts.items()])
     output.say(f"Network {path.stem} is in {path}")
     facts = made.model_dump(mode="json") | {"held_back_limit_wei": str(limit_wei), "path": str(path)}
     wallets = {role: f"{path.stem}-{role}" for role in ROLES}
     addresses = {role: account.address for role, account in accounts.items()}
-    output.result(facts | {"wallets": wallets, "addresses": addresses, "identity": str(identity)})
+    output.result(
+        facts | {"wallets": wallets, "addresses": addresses, "identity": str(identity_path(path.stem, "verifier"))}
+    )
 
 
 @network.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--rpc-url", callback=_url_or_none, help="An RPC of your own in the place of the file's.")
+@click.option("--rpc-url", callback=url_or_none, help="An RPC of your own in the place of the file's.")
 @click.option("--check-only", is_flag=True, help="Say what is found, and add nothing.")
 @click.option("--replace", is_flag=True, help="Take the place of a known network of the same name.")
 @reports
@@ -324,7 +309,7 @@ def _check_development_chain(w3: Web3, rpc_url: str) -> None:
 
 def _account(network: str, role: str, password: str) -> LocalAccount:
     """The wallet of a role: an existing one is unlocked, a missing one made."""
-    path = keystore.wallet_path(places().wallets, f"{Path(network).stem}-{role}")
+    path = role_path(network, role)
     if path.exists():
         return keystore.unlock(path, password)
     account = keystore.new_account()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_NETWORK = "development"
 DEFAULT_WALLET = "default"
+
+_URL = re.compile(r"https?://\S{1,500}")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -53,6 +56,18 @@ def password_option(command: _Command) -> _Command:
         envvar="ANYNODE_PASSWORD_FILE",
         help="File (mode 0600) whose first line is the wallet's password. Without it you are asked.",
     )(command)
+
+
+def url(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """What an option's value must look like: its ``callback``."""
+    if not _URL.fullmatch(value):
+        raise click.BadParameter(f"{value[:80]!r} is not a URL; write it like http://127.0.0.1:8545")
+    return value
+
+
+def url_or_none(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """The same, for an option that need not be given."""
+    return None if value is None else url(context, option, value)
 
 
 def places() -> Places:

@@ -12,6 +12,7 @@ from anynode.swarm.frames import one_sentence, short
 from anynode_contracts.errors import UnreachableError, UserError
 
 _ADDRESS = re.compile(r"(/[!-~]{1,400})/p2p/([1-9A-HJ-NP-Za-km-z]{30,80})")
+_LISTENING = re.compile(r"/ip[46]/(?P<host>[^/\s]+)/tcp/(?P<port>\d{1,5})/p2p/[1-9A-HJ-NP-Za-km-z]{30,80}")
 _HOST = re.compile(r"/(ip4|ip6|dns|dns4|dns6|dnsaddr)/([^/]+)/")
 _DIAL = re.compile(r"\*\s*\[([^\]]+)\]\s*([^*]+)")
 REASONS_MAX = 4
@@ -51,6 +52,23 @@ def parse_address(text: str) -> PeerAddress:
             " the way that peer prints it at its start"
         ) from error
     return PeerAddress(transport=match.group(1), peer_id=match.group(2))
+
+
+def listening_place(text: str) -> tuple[str, int]:
+    """The host and port of a peer that listens itself, ``/ip4/…/tcp/…/p2p/…``. Raises ``UserError`` for another."""
+    try:
+        found = _LISTENING.fullmatch(text)
+        if found is None:
+            raise ValueError("form")
+        host, port = ipaddress.ip_address(found["host"]), int(found["port"])
+        if not 0 < port < 1 << 16:
+            raise ValueError("port")
+    except ValueError as error:
+        raise UserError(
+            f"{one_sentence(text)[:100]!r} is no address that a verifier's peer listens at; write it as"
+            " /ip4/192.0.2.7/tcp/8421/p2p/PEER_ID, the way `anynode verifier prepare` prints it"
+        ) from error
+    return str(host), port
 
 
 def check_announced(text: str) -> None:

@@ -32,6 +32,10 @@ class ContractClient:
         self.address: ChecksumAddress = Web3.to_checksum_address(address)
         self.contract: Contract = w3.eth.contract(address=self.address, abi=artifacts.load(self.NAME).abi)
 
+    def authority(self) -> ChecksumAddress:
+        """The AccessManager that says who may do what here; tokens and the registry have none."""
+        return Web3.to_checksum_address(self._read("authority"))
+
     def _read(self, function: str, *arguments: Any, block: int | None = None) -> Any:
         try:
             return self.contract.functions[function](*arguments).call(

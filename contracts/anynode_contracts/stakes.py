@@ -31,6 +31,10 @@ class StakesClient(ContractClient):
         active_wei, unbonding_wei, *_ = self._read("stakeOf", index)
         return int(active_wei) + int(unbonding_wei)
 
+    def active_wei(self, index: int) -> int:
+        """What counts for a verifier's bond: what was not asked back."""
+        return int(self._read("stakeOf", index)[0])
+
     def credited_wei(self, account: str) -> int:
         """What ``account`` can collect."""
         return int(self._read("creditedWei", Web3.to_checksum_address(account)))

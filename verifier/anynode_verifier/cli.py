@@ -20,6 +20,7 @@ from anynode_verifier.calibrate_command import calibrate
 from anynode_verifier.excise_command import excise
 from anynode_verifier.options import asked_option, number_option
 from anynode_verifier.prepare_command import prepare
+from anynode_verifier.stake_command import stake
 from anynode_verifier.watch_command import watch
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def verifier() -> None:
 verifier.add_command(calibrate)
 verifier.add_command(excise)
 verifier.add_command(prepare)
+verifier.add_command(stake)
 verifier.add_command(watch)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from anynode.cli.api import Api
+from anynode.cli.fees import fee_wei_max, receipt_facts
 from anynode.cli.options import (
     chain_of,
     checked_recipient,
@@ -21,7 +22,6 @@ from anynode.cli.options import (
     wallet_option,
 )
 from anynode.cli.output import Output, reports
-from anynode.cli.paying import fee_wei_max, receipt_facts
 from anynode.wallet import claims, keystore
 from anynode.wallet.amounts import parse_tokens, show_wei
 from anynode_contracts.entries import GWEI

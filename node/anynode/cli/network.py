@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from anynode.cli.network_bond import bond
 from anynode.cli.network_write import write
 from anynode.cli.options import (
     DEFAULT_NETWORK,
@@ -49,6 +50,7 @@ def network() -> None:
     """
 
 
+network.add_command(bond)
 network.add_command(write)
 
 

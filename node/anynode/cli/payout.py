@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from anynode.cli.fees import affordable_fee_wei, receipt_facts
 from anynode.cli.options import (
     chain_of,
     checked_recipient,
@@ -19,7 +20,6 @@ from anynode.cli.options import (
     wallet_option,
 )
 from anynode.cli.output import Output, reports
-from anynode.cli.paying import affordable_fee_wei, receipt_facts
 from anynode.wallet import keystore
 from anynode.wallet.amounts import show_wei
 from anynode.wallet.payouts import PayoutView, payout_view, where_rewards_go, why_not_changed, why_not_withdrawn

@@ -20,6 +20,7 @@ from anynode.cli.options import (
     wallet_option,
 )
 from anynode.cli.output import Output, reports
+from anynode.cli.paying import pay_in
 from anynode.wallet import keystore
 from anynode.wallet.amounts import show_wei
 from anynode_contracts.errors import UserError
@@ -122,14 +123,12 @@ def _missing_wei(w3: Web3, network: Network, job: Job, owner: str) -> int:
 
 def _fund(output: Output, w3: Web3, network: Network, job: Job, *, account: LocalAccount, missing_wei: int) -> None:
     from anynode.jobs.ending import deadline_s
-    from anynode_contracts.calls import send
-    from anynode_contracts.clients import EscrowClient, TokenClient
+    from anynode_contracts.clients import EscrowClient
 
-    escrow, token = EscrowClient(w3, network.escrow), TokenClient(w3, network.token)
+    escrow = EscrowClient(w3, network.escrow)
     output.say(f"Putting {show_wei(missing_wei)} ANY into escrow …")
-    send(w3, account, token.build_approve(network.escrow, missing_wei))
     if escrow.job(job.job_id) is not None:
-        send(w3, account, escrow.build_fund(job.job_id, missing_wei))
+        pay_in(w3, network, account, escrow.build_fund(job.job_id, missing_wei), missing_wei)
         return
     create = escrow.build_create(
         job.job_id,
@@ -137,7 +136,7 @@ def _fund(output: Output, w3: Web3, network: Network, job: Job, *, account: Loca
         cap_per_batch_wei=job.pay.cap_per_batch_wei,
         deadline_s=deadline_s(job.pay.deadline_days, time.time(), w3.eth.get_block("latest")["timestamp"]),
     )
-    send(w3, account, create)
+    pay_in(w3, network, account, create, missing_wei)
 
 
 def _hand_over(output: Output, api: Api, job: Job, store: BlobStore) -> None:

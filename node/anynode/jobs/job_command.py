@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from anynode.cli.fees import affordable_fee_wei, receipt_facts
 from anynode.cli.job_ids import whole_job_id
 from anynode.cli.options import (
     chain_of,
@@ -20,7 +21,6 @@ from anynode.cli.options import (
     wallet_option,
 )
 from anynode.cli.output import Output, reports
-from anynode.cli.paying import affordable_fee_wei, receipt_facts
 from anynode.jobs.ending import EscrowView, what_cancelling_does, why_not_cancelled, why_not_refunded
 from anynode.wallet.amounts import show_wei
 from anynode.wallet.times import show_time

@@ -58,7 +58,7 @@ def test_nothing_is_made_for_what_cannot_be(
 
 @pytest.mark.parametrize(
     "command",
-    [("run",), ("run", "--number", "2"), ("calibrate",), ("excise", "3f", "--round=1", "--slot=1")],
+    [("run",), ("run", "--number", "2"), ("stake",), ("calibrate",), ("excise", "3f", "--round=1", "--slot=1")],
 )
 def test_a_missing_wallet_is_told_with_both_ways_to_one(
     anynode: Anynode, home: Path, tmp_path: Path, command: tuple[str, ...]

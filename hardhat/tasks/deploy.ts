@@ -81,6 +81,13 @@ function parse(text: string): Settings {
   const known = [...HOLDERS, ...Object.keys(PLAN.settings)];
   const unknown = Object.keys(values).filter((key) => !known.includes(key));
   if (unknown.length > 0) throw new Error(`settings: nothing is called ${unknown.join(", ")}`);
+  for (const [key, own] of Object.entries(PLAN.settings)) {
+    // JSON's numbers are doubles: an amount in wei would arrive as another one.
+    const given: unknown = values[key];
+    if (typeof given !== "string" || !/^\d{1,78}$/.test(given)) {
+      throw new Error(`settings: write \`${key}\` in digits and in quotes, like "${own}"`);
+    }
+  }
   for (const holder of HOLDERS) {
     if (values[holder] === undefined) throw new Error(`settings: name the address of \`${holder}\``);
     values[holder] = getAddress(values[holder]);

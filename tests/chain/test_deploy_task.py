@@ -66,6 +66,15 @@ def test_a_public_chain_takes_no_key_for_two_roles(tmp_path: Path) -> None:
     assert f"settings: `guardian` and `slasher` are both {holders['guardian']}" in said.stderr
 
 
+def test_an_amount_that_json_would_round_is_refused(tmp_path: Path) -> None:
+    """Before the chain is asked."""
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"name": "test", "bond_wei": 10**21 + 1}))
+    said = hardhat_deploy("--rpc", "http://127.0.0.1:1", "--settings", str(settings))
+    assert said.returncode != 0
+    assert f'settings: write `bond_wei` in digits and in quotes, like "{PLAN.settings["bond_wei"]}"' in said.stderr
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("chain_id", [31337, 11155111])
 def test_the_task_gives_what_python_gives(deployed_once: Deployed, tmp_path: Path, chain_id: int) -> None:

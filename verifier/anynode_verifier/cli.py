@@ -82,6 +82,7 @@ verifier.add_command(watch)
     help="A member that is silent for so long is no longer waited for.",
 )
 @number_option
+@click.option("--host", help="Listen here, where the network file has a router's address. Default: as it says.")
 @click.option("--api-url", metavar="URL", help="Where this one serves its API. Default: as the network file says.")
 @watch_options
 @reports
@@ -96,6 +97,7 @@ def run(
     batch_hours: float,
     alive_s: float,
     number: int,
+    host: str | None,
     api_url: str | None,
     metrics_port: int | None,
     metrics_host: str,
@@ -148,6 +150,7 @@ def run(
             node=accounts["verifier"],
             poster=accounts.get("poster"),
             slasher=slasher,
+            host=host,
             api_url=api_url or known.api_url,
             early=early,
             say=output.say,

@@ -28,14 +28,15 @@ async def serve(
     node: LocalAccount,
     poster: LocalAccount | None,
     slasher: Callable[[], LocalAccount] | None,
+    host: str | None,
     api_url: str,
     early: EarlyTrainers,
     say: Callable[[str], None],
     on_ready: Callable[[Verifier], None],
 ) -> None:
     """Run the verifier until cancelled. Its peer is a relay for members behind NAT. ``on_ready`` gets the service
-    before it serves, ``early`` has training processes that were started before. Raises ``UserError`` for a taken port
-    or a wrong chain."""
+    before it serves, ``early`` has training processes that were started before. With ``host`` its peer listens there
+    and announces what the network file says. Raises ``UserError`` for a taken port or a wrong chain."""
     w3 = connect(network.rpc_url)
     try:
         await asyncio.to_thread(check_chain, w3, network)
@@ -43,14 +44,15 @@ async def serve(
         say(f"{error}. Work goes on; registering and posting wait for it.")
     settings.folder.mkdir(parents=True, exist_ok=True)
     listening = http_server.bind(api_url)
-    host, port = listening_address(network, node.address)
+    named, port = listening_address(network, node.address)
+    announce = (f"/ip{6 if ':' in named else 4}/{named}/tcp/{port}",) if host else ()
     peer = await Peer.start(
         identity,
         port,
-        host=host,
+        host=host or named,
         state_dir=settings.folder / "daemon",
         network=network.name,
-        settings=DaemonSettings(auto_relay=False),
+        settings=DaemonSettings(auto_relay=False, announce=announce),
         record_rules=directory_rules(network),
         say=say,
     )

@@ -103,6 +103,7 @@ def test_three_verifiers_come_into_the_set(founding: Founding) -> None:
         schedule, execute = staked["admin"]
         assert schedule["arguments"] == execute["arguments"] | {"when": "0"}
         assert execute["arguments"]["target"] == founding.set.address
+        assert execute["what"] == f"VerifierSet.add({verifier.address}, {min(number, 2)})"
         founding.act(schedule)
         told.append(execute)
     with pytest.raises(RefusedError, match="AccessManagerNotReady"):

@@ -40,9 +40,10 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the admin of a network sends, in words and as a call."""
+    """What the admin of a network sends, in words and as a call. ``what`` comes of it in the end."""
 
     when: str
+    what: str
     function: str
     arguments: dict[str, str]
     call: Call
@@ -84,12 +85,9 @@ def admin_steps(w3: Web3, network: Network, verifier: str) -> tuple[Step, ...]:
     add = verifiers.build_add(verifier, quorum)
     manager = AuthorityClient.of(verifiers)
     given = {"target": add.to, "data": "0x" + add.data.hex()}
+    what = f"VerifierSet.add({verifier}, {quorum})"
+    schedule, execute = manager.build_schedule(add), manager.build_execute(add)
     return (
-        Step(
-            "now",
-            "schedule(address target, bytes data, uint48 when)",
-            given | {"when": "0"},
-            manager.build_schedule(add),
-        ),
-        Step("48 hours later", "execute(address target, bytes data)", given, manager.build_execute(add)),
+        Step("now", what, "schedule(address target, bytes data, uint48 when)", given | {"when": "0"}, schedule),
+        Step("48 hours later", what, "execute(address target, bytes data)", given, execute),
     )

@@ -89,14 +89,15 @@ def _show(output: Output, steps: Iterable[Step]) -> None:
     """Each step with its calldata on a line of its own, to be copied."""
     for step in steps:
         arguments = ", ".join(f"{name} {value}" for name, value in step.arguments.items())
-        output.say(
-            f"The admin, {step.when}: to {step.call.to}, {step.function}\n  {arguments}\n  0x{step.call.data.hex()}"
-        )
+        output.say(f"The admin, {step.when}, for {step.what}: to {step.call.to}, {step.function}")
+        output.say(f"  {arguments}")
+        output.say(f"  0x{step.call.data.hex()}")
 
 
 def _facts(step: Step) -> dict[str, Any]:
     return {
         "when": step.when,
+        "what": step.what,
         "to": step.call.to,
         "function": step.function,
         "arguments": step.arguments,

@@ -126,7 +126,7 @@ def _absorb_seal(state: State, body: Seal, now: float) -> State:
     """
     state = replace(state, phase=Phase.ADMITTING, seal=body, seals=(*state.seals, body)[-SEALS_KEPT:], since=now)
     if state.opened_at is None:
-        return state
+        return replace(state, nodes=_with_versions(state.nodes, body))
     nodes, members = state.nodes, present(state.open).members
     for item in body.commitments:
         node = nodes[item.node]
@@ -142,6 +142,13 @@ def _absorb_seal(state: State, body: Seal, now: float) -> State:
         nodes = nodes.set(name, replace(nodes[name], pace=pace, paced_in=body.round))
     idle_since = median_low(state.committed_at.values()) if state.committed_at else None
     return replace(state, nodes=nodes, idle_since=idle_since)
+
+
+def _with_versions(nodes: Table[str, Node], seal: Seal) -> Table[str, Node]:
+    """What is read back says which version of AnyNode its members ran: who has joined before does not say it again."""
+    for item in seal.commitments:
+        nodes = nodes.set(item.node, replace(nodes[item.node], code_version=item.code_version))
+    return nodes
 
 
 def _absorb_assign(state: State, body: Assign, now: float) -> State:

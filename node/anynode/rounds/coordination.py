@@ -74,10 +74,15 @@ class Rules:
     code_version: str = ""
     sign_nothing: Callable[[int, tuple[int, ...]], tuple[str, ...]] = lambda _, slots: ("",) * len(slots)
 
+    def replays(self, code_version: str) -> bool:
+        """Whether work of this version of AnyNode can be replayed here."""
+        return self.code_version in ("", code_version)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What is known of a node. ``state_round``: the round whose start state it holds, -1 for none.
+    """What is known of a node. ``state_round``: the round whose start state it holds, -1 for none. ``code_version``:
+    as it said when it joined, or of its last work; empty if neither is known.
 
     ``gone_at``: when its connection closed, None since it was heard of again. ``pace`` and ``chunks_per_s``, how fast
     it works and reduces, are measured here and are in no record; ``paced_in`` and ``measured_in`` are the rounds that

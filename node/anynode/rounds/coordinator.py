@@ -32,7 +32,7 @@ from anynode.rounds.events import (
 from anynode.rounds.judging import advance_appeals, advance_audits, average_key
 from anynode.rounds.messages import Claim, Commitment, Join, Leave, Sync
 from anynode.rounds.records import Record
-from anynode.rounds.taking_in import take_in
+from anynode.rounds.taking_in import take_back, take_in
 
 SWARM_OF_MANY = 64
 """With more nodes than this, whether a round can open is looked at with the ticks and not with every sign of life."""
@@ -90,9 +90,11 @@ def carry_over(state: State, before: State) -> State:
 
 
 def recall(state: State, commitments: Iterable[Commitment], now: float) -> State:
-    """``state``, restored from records, with the commitments to its open round that were receipted before."""
+    """``state``, restored from records, with the commitments to its open round that were receipted before, also those
+    of a version of AnyNode that cannot be replayed here any more.
+    """
     for commitment in commitments:
-        state, _ = take_in(state, commitment, now)
+        state = take_back(state, commitment, now)
     return state
 
 

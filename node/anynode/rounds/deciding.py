@@ -84,7 +84,7 @@ def _advance_working(state: State, now: float) -> Step:
         # The block that opened the round is old by now, and the sealed height has to lie in the future.
         return ask(state, f"beacon {opened.round}", GetBeacon(opened.round), now)
     missing = tuple(
-        Reason(member.slot, "no commitment arrived before the deadline")
+        Reason(member.slot, _why_missing(state, member.node))
         for member in opened.members
         if member.slot not in state.commitments
     )
@@ -94,6 +94,13 @@ def _advance_working(state: State, now: float) -> Step:
     sealer, absences = state.rules.sealer, state.rules.sign_nothing(opened.round, tuple(item.slot for item in missing))
     seal = Seal("seal", opened.round, committed, missing, secret_hash, height, rates_ppm, sealer, absences)
     return append(state, seal, now)
+
+
+def _why_missing(state: State, name: str) -> str:
+    version = state.nodes[name].code_version
+    if version and not state.rules.replays(version):
+        return f"it runs AnyNode {version}, whose work cannot be replayed here"
+    return "no commitment arrived before the deadline"
 
 
 def _rate_ppm(state: State, item: Committed) -> int:

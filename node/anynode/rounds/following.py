@@ -206,7 +206,7 @@ def absorb(state: State, record: Record, now: float) -> Step:
                 state, result=body, claims={**state.claims, body.round: claims} if claims else state.claims
             ), []
         case Close():
-            return _compare(replace(_remember(state), closed_round=body.round + 1, closed_root=body.state_root))
+            return _compare(_absorb_close(state, body, now))
         case Verdict():
             return _absorb_verdict(state, body)
         case Correct():
@@ -217,6 +217,16 @@ def absorb(state: State, record: Record, now: float) -> Step:
             return state, []  # it opens the door to its node again, or does not
         case Finish():
             return replace(state, finished=True, finished_at=now), []
+
+
+def _absorb_close(state: State, body: Close, now: float) -> State:
+    """Who had a place has one in the next round too, if that opens soon; if none does, it says again that it is there:
+    the coordinator may know it as one that has left, or that runs another version.
+    """
+    state = replace(_remember(state), closed_round=body.round + 1, closed_root=body.state_root)
+    if state.slot is None:
+        return state
+    return replace(state, asked=asking.mark(state.asked, "join", now + state.me.join_s))
 
 
 def _remember(state: State) -> State:

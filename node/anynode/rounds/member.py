@@ -15,6 +15,7 @@ from anynode.rounds.membership import TOLD_S, Self, State, Step, delivery_key
 from anynode.rounds.planning import plan
 from anynode.rounds.promises import Promises, recall
 from anynode.rounds.records import Record
+from anynode.rounds.table import Table
 
 __all__ = ["Self", "State", "apply", "delivery_key", "restore"]
 
@@ -33,5 +34,6 @@ def restore(state: State, records: Iterable[Record], now: float, kept: Mapping[i
     for record in records:
         state, _ = absorb(state, record, now)
         state = recall(state, record.body, kept or {})
+    state = replace(state, asked=Table())
     in_open_round = state.open is not None and state.slot is not None and state.seal is None
     return replace(state, waits_until=now + TOLD_S) if in_open_round else state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anynode.rounds.absorbing import append
-from anynode.rounds.coordination import RETURN_S, State, Step, alive, ask, unheard
+from anynode.rounds.coordination import RETURN_S, Node, State, Step, alive, ask, unheard
 from anynode.rounds.correcting import advance_correction, members_fetch
 from anynode.rounds.course import Begin, Finish, Member, Open
 from anynode.rounds.deal import deal, take, work_seed
@@ -46,12 +46,13 @@ def advance_waiting(state: State, now: float) -> Step:
 
 
 def ready_nodes(state: State, now: float) -> list[str]:
-    """Who could take part now."""
-    return [
-        name
-        for name, node in state.nodes.items()
-        if node.state_round == state.round and not node.banned and alive(state, name, now) and not unheard(state, node)
-    ]
+    """Who could take part now. Who has worked with another version than is replayed here has to join anew."""
+
+    def fits(node: Node) -> bool:
+        known = not node.code_version or state.rules.replays(node.code_version)
+        return known and node.state_round == state.round and not node.banned and not unheard(state, node)
+
+    return [name for name, node in state.nodes.items() if fits(node) and alive(state, name, now)]
 
 
 def in_pace(state: State, ready: list[str]) -> list[str]:

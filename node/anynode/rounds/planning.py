@@ -73,7 +73,7 @@ def _is_over(state: State, now: float) -> bool:
 
 def _plan_presence(state: State, now: float) -> Step:
     me, effects = state.me, list[MemberEffect]()
-    has_place = state.open is not None and state.slot is not None
+    has_place = state.open is not None and state.slot is not None and state.closed_round <= state.open.round
     waits = now < state.waits_until
     if (not has_place or waits) and not state.finished and not state.refused:
         join = Join("join", me.node, me.peer, me.hardware, me.code_version, me.reduces, audits=me.audits)

@@ -116,12 +116,8 @@ def _join(state: State, join: Join, now: float) -> Step:
             "operator to calibrate for yours"
         )
         return state, [Answer(join.node, Refused("refused", join.node, reason[:500]))]
-    if state.rules.code_version and join.code_version != state.rules.code_version:
-        reason = (
-            f"work is replayed bit by bit, which takes one version of AnyNode: this node runs {join.code_version}, "
-            f"the verifier {state.rules.code_version}; install that one"
-        )
-        return state, [Answer(join.node, Refused("refused", join.node, reason))]
+    if not state.rules.replays(join.code_version):
+        return _of_another_version(state, join)
     node = replace(
         known,
         peer=join.peer,
@@ -134,6 +130,16 @@ def _join(state: State, join: Join, now: float) -> Step:
         joined=True,
     )
     return _work_left(replace(state, nodes=state.nodes.set(join.node, node)), join.node, now)
+
+
+def _of_another_version(state: State, said: Join | Commitment) -> Step:
+    """Whose work could not be replayed here has no place until it joins in the version that is."""
+    reason = (
+        f"work is replayed bit by bit, which takes one version of AnyNode: this node runs {said.code_version}, "
+        f"the verifier {state.rules.code_version}; install that one"
+    )
+    state = with_node(state, said.node, joined=False, code_version=said.code_version)
+    return state, [Answer(said.node, Refused("refused", said.node, reason))]
 
 
 def _work_left(state: State, name: str, now: float) -> Step:
@@ -160,26 +166,39 @@ def _sync(state: State, sync: Sync, now: float) -> Step:
 
 
 def _commitment(state: State, commitment: Commitment, now: float) -> Step:
-    opened = state.open
-    if opened is None or state.phase is not Phase.WORKING or commitment.round != opened.round:
-        return state, []
-    member = opened.members[commitment.slot] if commitment.slot < len(opened.members) else None
-    steps_fit = member is not None and 0 < commitment.steps <= member.quota_steps
-    if member is None or member.node != commitment.node or not steps_fit:
-        return state, []
-    if commitment.samples != commitment.steps * state.rules.batch_size or commitment.hardware != member.hardware:
-        return state, []
-    if state.rules.code_version and commitment.code_version != state.rules.code_version:
+    if not _fits_its_slot(state, commitment):
         return state, []
     kept = state.commitments.get(commitment.slot)
     if kept is None:
+        if not state.rules.replays(commitment.code_version):
+            return _of_another_version(state, commitment)
         if not state.nodes[commitment.node].joined:
             return state, []  # it has left: what it commits to now, nobody could fetch from it
         kept = commitment
-        committed_at = state.committed_at.set(kept.slot, now)
-        state = replace(state, commitments=state.commitments.set(kept.slot, kept), committed_at=committed_at)
+        state = _with_commitment(state, kept, now)
     receipt = Receipt("receipt", kept.node, kept.round, kept.slot, kept.update_root, kept.trace_root)
     return state, [Answer(kept.node, receipt)]
+
+
+def take_back(state: State, commitment: Commitment, now: float) -> State:
+    """What was receipted before a restart counts whatever is known now: a receipt is a promise."""
+    return _with_commitment(state, commitment, now) if _fits_its_slot(state, commitment) else state
+
+
+def _with_commitment(state: State, item: Commitment, now: float) -> State:
+    committed_at = state.committed_at.set(item.slot, now)
+    return replace(state, commitments=state.commitments.set(item.slot, item), committed_at=committed_at)
+
+
+def _fits_its_slot(state: State, commitment: Commitment) -> bool:
+    opened = state.open
+    if opened is None or state.phase is not Phase.WORKING or commitment.round != opened.round:
+        return False
+    member = opened.members[commitment.slot] if commitment.slot < len(opened.members) else None
+    steps_fit = member is not None and 0 < commitment.steps <= member.quota_steps
+    if member is None or member.node != commitment.node or not steps_fit:
+        return False
+    return commitment.samples == commitment.steps * state.rules.batch_size and commitment.hardware == member.hardware
 
 
 def _chunk_done(state: State, done: ChunkDone, now: float) -> State:

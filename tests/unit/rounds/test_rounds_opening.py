@@ -16,7 +16,7 @@ from anynode.rounds.effects import (
     SendRecords,
 )
 from anynode.rounds.events import AuditRates, Beacon, Ended, Failed, Gone, Tick
-from anynode.rounds.messages import Join, Leave, Receipt, Refused, Sync
+from anynode.rounds.messages import Join, Leave, Receipt, Sync
 from anynode_contracts.canonical import hash_hex
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -34,20 +34,6 @@ def test_a_job_begins_and_waits_for_its_first_members() -> None:
     assert opened.state_root == START
     assert opened.refresh
     assert opened.cursor == 16
-
-
-def test_who_runs_another_version_than_replays_it_is_refused_and_commits_nothing() -> None:
-    centre = Centre(replace(RULES, code_version="1"))
-    centre.feed(Tick())
-    (answer,) = centre.feed(Join("join", ALICE, PEER_ID, "class", "2", True, False))
-    assert isinstance(answer, Answer) and isinstance(answer.message, Refused)
-    assert "this node runs 2, the verifier 1; install that one" in answer.message.reason
-    centre.join(ALICE, BOB)
-    genuine = centre.commitment(ALICE)
-    centre.feed(replace(genuine, code_version="2"))
-    assert not centre.state.commitments
-    centre.feed(genuine)
-    assert list(centre.state.commitments.values()) == [genuine]
 
 
 def test_an_opening_names_the_thresholds_of_its_round() -> None:

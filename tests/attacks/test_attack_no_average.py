@@ -100,6 +100,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobStore:
 
     monkeypatch.setattr(world, "average", average)
     monkeypatch.setattr(world_lies, "_with_results", garbage)
+    monkeypatch.setattr(world_lies, "_spares", lambda _: False)
     return store
 
 

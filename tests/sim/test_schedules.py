@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from world import RULES, World, closes, opens, results
-from world_cast import VICES, Role, Weather
+from world_cast import VICES, Role, Weather, average
 
 from anynode.rounds.course import Assign, Close, Open, Seal
 from anynode.rounds.judgements import Verdict
@@ -140,9 +140,16 @@ def check_cheats(world: World, again: str) -> None:
     blamed |= garbage
     liars = {peer.name for peer in world.members if peer.role.vice in FALSE_REDUCERS}
     assert blamed <= liars, f"an honest reducer was rejected{again}"
+    for body in assigns:
+        out = {item.reducer for item in body.unreadable}
+        assert out.isdisjoint(item.slot for item in body.reducers), f"who has signed garbage reduces{again}"
+    seals = {r.body.round: r.body for r in world.records if isinstance(r.body, Seal)}
     for result in results(world):
-        reducers = {opened[result.round].members[entry.reducer].node for entry in result.chunks}
-        assert not any(world.peers[node].role.vice == "garbage" for node in reducers), f"garbage is recorded{again}"
+        roots = {item.slot: item.update_root for item in seals[result.round].commitments}
+        for entry in result.chunks:
+            right = entry.result == average(entry.chunk, [roots[slot] for slot in entry.senders])
+            vice = world.peers[opened[result.round].members[entry.reducer].node].role.vice
+            assert right or vice != "garbage", f"garbage is recorded{again}"
     left_out = {peer.name for peer in world.members if peer.role.vice == "omits"} & blamed
     assert not left_out or any(verdict.claims for verdict in verdicts), f"who left out a sender adds rightly{again}"
     assert rejected <= cheats | blamed, f"honest work was rejected{again}"

@@ -269,8 +269,16 @@ class World(Surroundings):
         if self._fails() or not self.peers[done.node].up or self._apart(peer.name, done.node):
             self._later(peer, delay_s, events.Failed(coordinator.fetch_key(done)))
         else:
-            readable = self.peers[done.node].role.vice != "garbage"
+            readable = self.peers[done.node].role.vice != "garbage" or self._is_right(effect)
             self._later(peer, delay_s, events.ResultFetched(done, readable=readable))
+
+    def _is_right(self, effect: effects.FetchResult) -> bool:
+        state = self.peers[COORDINATOR].state
+        assert isinstance(state, coordinator.State) and state.seal is not None
+        roots = {item.slot: item.update_root for item in state.seal.commitments}
+        return all(
+            item.result == average(item.chunk, [roots[slot] for slot in item.senders]) for item in effect.done.averages
+        )
 
     def _apply_result(self, peer: Peer, effect: effects.Apply, delay_s: float) -> None:
         result = effect.result

@@ -18,7 +18,9 @@ def as_told(peer: Peer, message: Any) -> Iterator[Any]:
     match peer.role.vice, message:
         case "omits", messages.ChunkDone():
             yield replace(message, averages=tuple(_without_one(peer, item) for item in message.averages))
-        case "adds wrongly" | "garbage" | "poisons", messages.ChunkDone():
+        case "adds wrongly" | "poisons", messages.ChunkDone():
+            yield _with_results(message, "wrong")
+        case "garbage", messages.ChunkDone() if not _spares(message):
             yield _with_results(message, "wrong")
         case "doubles", messages.ChunkDone():
             yield message
@@ -27,6 +29,11 @@ def as_told(peer: Peer, message: Any) -> Iterator[Any]:
             yield replace(message, state_root=digest("another"))
         case _:
             yield message
+
+
+def _spares(message: messages.ChunkDone) -> bool:
+    """Half of what it says is right, so that something of it may be fetched before it is found out."""
+    return int(digest(message.round, message.averages[0].chunk), 16) % 2 == 0
 
 
 def _with_results(message: messages.ChunkDone, word: str) -> messages.ChunkDone:

@@ -274,8 +274,11 @@ def _result_fetched(state: State, fetched: ResultFetched) -> State:
     if state.phase is not Phase.EXCHANGING or any(state.done.get(chunk) != done for chunk in done.chunks):
         return state
     if not fetched.readable:
+        # Whoever has signed it reduces nothing more, and what it has signed before goes to others too.
+        mine = tuple(chunk for chunk, item in state.done.items() if item.slot == done.slot)
         unreadable = {**state.unreadable, done.slot: done}
-        return replace(state, done=without(state.done, done.chunks), unreadable=unreadable)
+        left = without(state.done, mine)
+        return replace(state, done=left, fetched=state.fetched.difference(mine), unreadable=unreadable)
     return replace(state, fetched=state.fetched.union(done.chunks))
 
 

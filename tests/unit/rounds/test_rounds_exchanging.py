@@ -191,6 +191,18 @@ def test_who_signs_what_is_no_average_reduces_nothing_more_and_is_out(exchanging
     assert exchanging.state.nodes[ALICE].banned == ""
 
 
+def test_what_it_has_signed_before_does_not_count_either(exchanging: Centre) -> None:
+    """A good average that is fetched first, and another one on its way, keep nobody among those that reduce."""
+    first, second, *_ = [item.chunk for item in exchanging.newest(Assign).reducers if item.slot == 1]
+    good, bad = exchanging.done(first), exchanging.done(second)
+    exchanging.feed_until_still(good, ResultFetched(good, readable=True), bad, ResultFetched(bad, readable=False))
+    assert {item.slot for item in exchanging.newest(Assign).reducers} == {0}
+    assert exchanging.state.fetched == frozenset()
+    exchanging.exchange()
+    result = exchanging.newest(Result)
+    assert len(result.chunks) == 4 and {entry.reducer for entry in result.chunks} == {0}
+
+
 def test_where_nobody_is_left_to_reduce_the_round_is_void_and_all_are_blamed(exchanging: Centre) -> None:
     for slot in (1, 0):
         unread(exchanging, next(item.chunk for item in exchanging.newest(Assign).reducers if item.slot == slot))

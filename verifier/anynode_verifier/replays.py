@@ -114,9 +114,17 @@ class Replayer:
             case Replay():
                 return await self.replay(effect)
             case AskAuditor():
-                return await self._asking.task(effect)
+                return await self._ask(effect)
             case Recompute():
                 return await self.recompute(effect)
+
+    async def _ask(self, effect: AskAuditor) -> Answered:
+        """An auditor's answer. In a class that is not made here nobody could look at its proof, so nobody is asked."""
+        hardware = effect.open.members[effect.plan.slot].hardware
+        await self.try_classes([hardware])
+        if not self.decides(hardware):
+            return Answered(effect.open.round, effect.plan.slot, None, reason="not asked: this class is not made here")
+        return await self._asking.task(effect)
 
     async def recompute(self, effect: Recompute) -> Recomputed:
         """An auditor's task, done here; nothing where this machine does not make the class, or the work has no end, nor

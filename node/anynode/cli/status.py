@@ -245,7 +245,8 @@ def _last_word(item: dict[str, Any]) -> str:
         said += f"; audited {item['audit_rate']:.1%} of the time: {item['audit_rate_why']}"
     tasks = item["tasks"]
     if tasks:
-        said += f"; audits of others: {tasks['accepted']} paid, {tasks['void']} not answered, {tasks['rejected']} wrong"
+        paid, void, wrong = tasks["accepted"], tasks["void"], tasks["rejected"]
+        said += f"; audits of others: {paid} paid, {void} without an outcome, {wrong} wrong"
     return said
 
 

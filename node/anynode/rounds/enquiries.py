@@ -92,11 +92,13 @@ class Enquiry:
 
     @property
     def outcome(self) -> Outcome:
-        """What comes of the task once nothing is awaited any more."""
+        """What comes of the task once nothing is awaited any more. What was to be done here as well, and could not be,
+        is void, or an auditor could be paid for public roots under a proof that nobody has looked at.
+        """
         said = self.answer.redone if self.answer else None
-        if said is None:
+        if said is None or self.own == (None,):
             return "void"
-        if self.own in ((), (None,)):
+        if not self.own:
             return "accepted" if self.confirms else "void"
         if said in self.own:
             return "accepted"
@@ -104,11 +106,9 @@ class Enquiry:
 
     @property
     def finding(self) -> Replayed | None:
-        """What the task shows of the work: a first replay of it, or nothing. Of what was to be done here as well, and
-        could not be, an auditor's word alone shows nothing: for a false one it would lose nothing.
-        """
+        """What the task shows of the work: a first replay of it, or nothing."""
         truth = self._truth
-        if truth is None or self.is_decoy or self.own == (None,):
+        if truth is None or self.is_decoy:
             return None
         round_ = self.answer.round if self.answer else 0
         if self._is_claim(truth):
@@ -150,6 +150,8 @@ class Enquiry:
         answer, auditor = self.answer, opened.members[self.plan.auditor].node
         redone, signature = (answer.redone, answer.signature) if answer else (None, "")
         reason = _REASONS[self.outcome] if redone else (answer.reason if answer else "")
+        if redone and self.own == (None,):
+            reason = "it could not be done here as well"
         return Task(self.plan.slot, auditor, self.plan.steps, self.outcome, reason, redone, signature)
 
 

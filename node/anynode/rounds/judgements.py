@@ -106,7 +106,7 @@ class Redone:
 class Task:
     """The member ``auditor`` was asked to do the first ``steps`` of another's work again, and has answered ``redone``
     under its signature. ``accepted``: it is paid. ``rejected``: two replays agree that it is wrong. ``void``: it has
-    not answered in time, or nobody could decide; it is not paid, and loses nothing.
+    not answered in time, or was not asked, or nobody could decide; it is not paid, and loses nothing.
     """
 
     __pydantic_config__ = _STRICT

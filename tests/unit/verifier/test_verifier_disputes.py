@@ -17,8 +17,9 @@ from anynode import __version__
 from anynode.blobs.store import BlobStore
 from anynode.rounds.audit_secrets import draw_segments, segment_seed
 from anynode.rounds.course import Committed, Member, Open, Seal
-from anynode.rounds.effects import Replay
-from anynode.rounds.events import Replayed
+from anynode.rounds.effects import AskAuditor, Replay
+from anynode.rounds.events import Answered, Plan, Replayed
+from anynode.rounds.judgements import Redone
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits, Opened, Phase, ReplayVerdict, WorkResult, WorkSpec
 from anynode.training.process import Trainer, TrainerSettings
@@ -220,6 +221,31 @@ async def test_what_is_at_risk_in_a_class_is_known_when_the_class_has_been_tried
     await bench.replayer.try_classes([strange, cuda, bench.hardware])
     assert not bench.replayer.decides(strange) and not bench.replayer.decides(cuda)
     assert await bench.replayer._auditors.get(bench.hardware) is not None
+
+
+class Auditor:
+    """The line to an auditor, which repeats what is public."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def task(self, effect: AskAuditor) -> Answered:
+        self.asked += 1
+        item = effect.seal.commitments[0]
+        return Answered(0, 0, Redone(item.update_root, item.trace_root, OTHER), "0x")
+
+
+async def test_nobody_is_asked_to_audit_what_nobody_here_could_look_at(bench: Bench) -> None:
+    """Its answer would be taken under any proof, and paid."""
+    strange = replace(bench.opened.members[0], hardware=bench.hardware.replace("threads-1", "threads-3"))
+    bench.replayer._asking = auditor = Auditor()  # type: ignore[assignment]
+    seal = bench.claims(bench.honest.update_root, bench.honest.leaves)
+    plan = Plan(0, 1, STEPS, "c" * 64, known=True)
+    answer = await bench.replayer.carry_out(AskAuditor(replace(bench.opened, members=(strange,)), seal, plan))
+    assert isinstance(answer, Answered) and answer.redone is None and "not asked" in answer.reason
+    assert not auditor.asked
+    answer = await bench.replayer.carry_out(AskAuditor(bench.opened, seal, plan))
+    assert isinstance(answer, Answered) and answer.redone is not None and auditor.asked == 1
 
 
 @dataclass

@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 APPEAL = "appeal"
 APPEAL_RATE = Rate(per_s=0.2, burst=5)
-"""Appeals of one node, and as many as another verifier may hand on of one job."""
+"""New appeals of one node."""
+UNREAD_RATE = Rate(per_s=2.0, burst=20)
+"""Appeals of one caller in one job whose signature is yet to be looked at."""
 
 
 class AppealDesk:
@@ -52,7 +54,7 @@ class AppealDesk:
     ) -> None:
         self._job, self._domain, self._folder = job, domain, folder
         self._records, self._standing_of, self._holder_of = records, standing_of, holder_of
-        self._limiter = RateLimiter(APPEAL_RATE, clock)
+        self._of_node, self._of_caller = RateLimiter(APPEAL_RATE, clock), RateLimiter(UNREAD_RATE, clock)
         self.rejections: Rejections = Table()
         self.waiting: dict[tuple[int, str], Appeal] = {}
         self._number = 0
@@ -82,21 +84,24 @@ class AppealDesk:
             self.waiting.pop((body.round, body.node), None)
             self._path(body.round, body.node).unlink(missing_ok=True)
 
-    def take_in(self, data: bytes) -> Appeal:
-        """An appeal as it came, from its worker or another verifier; on the disk when this returns.
+    def take_in(self, data: bytes, caller: str) -> Appeal:
+        """An appeal as it came, from its worker or another verifier; on the disk when this returns. ``caller`` is whom
+        it came from, for all that the network shows.
 
         Raises ``RefusedError`` with the reason where it is not heard.
         """
         appeal = parse_appeal(data)
-        wait_s = self._limiter.take(appeal.node)
-        if wait_s:
-            raise RefusedError(f"this node sends too many appeals; the next is read in {wait_s:.0f} s")
         if why := self._refusal(appeal):
             raise RefusedError(why)
+        if wait_s := self._of_caller.take(caller):
+            raise RefusedError(f"too many appeals come from this address; the next is read in {wait_s:.0f} s")
         check(self._domain, statement(self._job.job_id, appeal), appeal.signature, appeal.node)
         key = appeal.round, appeal.node
         if key in self.waiting:
             return appeal
+        # Only now, or whoever sends rubbish in a worker's name would keep it from appealing.
+        if wait_s := self._of_node.take(appeal.node):
+            raise RefusedError(f"this node sends too many appeals; the next is read in {wait_s:.0f} s")
         if len(self.waiting) >= APPEALS_MAX:
             raise RefusedError(f"{APPEALS_MAX} appeals wait here already; come again when some of them are heard")
         write_aside(self._path(*key), canonical_json(asdict(appeal)))

@@ -65,9 +65,9 @@ class Hearings:
         """One more record of the chain."""
         self.desk.note(record)
 
-    async def take_in(self, data: bytes) -> Appeal:
-        """Take in an appeal. Every verifier keeps it until it is heard, by whoever is on duty then."""
-        appeal = await asyncio.to_thread(self.desk.take_in, data)
+    async def take_in(self, data: bytes, caller: str) -> Appeal:
+        """Take in an appeal from ``caller``. Every verifier keeps it until it is heard, by whoever is on duty then."""
+        appeal = await asyncio.to_thread(self.desk.take_in, data, caller)
         if self._run.agreement.on_duty:
             await self._run.driver.feed(Appealed(appeal))
         return appeal
@@ -101,7 +101,7 @@ async def serve_appeals(peer: Peer, others: Collection[str], run_of: Callable[[s
         if peer_id not in others:
             raise RefusedError("appeals come from their worker, over the API, or from a verifier; this one is ignored")
         job_id, appeal = split_hash(request)
-        await (await run_of(job_id)).appeals.take_in(appeal)
+        await (await run_of(job_id)).appeals.take_in(appeal, peer_id)
         return b""
 
     await peer.serve(APPEAL, on_appeal, limit_bytes=APPEAL_BYTES_MAX + HASH_HEX_BYTES, rate=ASK_RATE)

@@ -84,7 +84,8 @@ def verifier_routes(desk: Desk) -> list[Route]:
         return JSONResponse(await run.excise(await _body(request, EXCISION_BYTES_MAX)))
 
     async def appeal(request: Request) -> Response:
-        taken = await _run(desk, request).appeals.take_in(await _body(request, APPEAL_BYTES_MAX))
+        caller = request.client.host if request.client else ""
+        taken = await _run(desk, request).appeals.take_in(await _body(request, APPEAL_BYTES_MAX), caller)
         return JSONResponse({"round": taken.round, "node": taken.node, "taken_in": True})
 
     return [

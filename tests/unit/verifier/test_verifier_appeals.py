@@ -27,9 +27,11 @@ from anynode_ledger.pay import Credit, credit_id
 from anynode_ledger.public import public_ledger
 from anynode_ledger.rebuild import rebuild
 from anynode_verifier.appeal_checks import check_appeals
-from anynode_verifier.appeal_desk import AppealDesk
+from anynode_verifier.appeal_desk import APPEAL_RATE, UNREAD_RATE, AppealDesk
 from anynode_verifier.credits import judged_rounds, round_credits, ruled_rounds
 from anynode_verifier.lineage import Reader, follow
+
+CALLER = "192.0.2.1"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def first_rejected(world: AppealedWorld) -> tuple[int, str]:
 def test_an_appeal_outlives_a_restart_until_its_ruling(world: AppealedWorld, tmp_path: Path) -> None:
     round_, node = first_rejected(world)
     desk = Desk(world, tmp_path)
-    desk.desk.take_in(desk.data(node, round_))
+    desk.desk.take_in(desk.data(node, round_), CALLER)
     again = Desk(world, tmp_path)
     assert list(again.desk.waiting) == [(round_, node)]
     replay = again.desk.replay_of(round_, node)
@@ -128,7 +130,7 @@ def test_an_appeal_outlives_a_restart_until_its_ruling(world: AppealedWorld, tmp
         again.desk.note(record)
     assert not again.desk.waiting and not list(tmp_path.iterdir())
     with pytest.raises(RefusedError, match=r"heard already .* one for each rejection"):
-        again.desk.take_in(again.data(node, round_))
+        again.desk.take_in(again.data(node, round_), CALLER)
 
 
 def test_only_equal_bits_take_a_rejection_back(world: AppealedWorld, tmp_path: Path) -> None:
@@ -163,21 +165,44 @@ def test_bad_appeals_are_refused_in_words(world: AppealedWorld, tmp_path: Path) 
     ):
         desk.now_s += 60.0
         with pytest.raises((RefusedError, BreachError), match=words):
-            desk.desk.take_in(data)
+            desk.desk.take_in(data, CALLER)
     assert not desk.desk.waiting and not list(tmp_path.iterdir())
 
 
 def test_a_flood_of_appeals_is_slowed(world: AppealedWorld, tmp_path: Path) -> None:
+    """From one caller, whatever it sends, and from one node, whoever sends it."""
     round_, node = first_rejected(world)
     desk = Desk(world, tmp_path)
-    taken = 0
-    for _ in range(100):
+    assert taken(desk, CALLER, [desk.data(node, round_)] * 100, "from this address") == UNREAD_RATE.burst
+    assert len(desk.desk.waiting) == len(list(tmp_path.iterdir())) == 1
+    rejection = desk.desk.rejections[round_, node]
+    rounds = range(round_, round_ + 10)
+    desk.desk.rejections = Table([((number, node), replace(rejection, ruling=None)) for number in rounds])
+    desk.desk.waiting, desk.now_s = {}, 60.0
+    data = [desk.data(node, number) for number in rounds]
+    assert taken(desk, "another", data, "this node sends too many") == APPEAL_RATE.burst
+
+
+def taken(desk: Desk, caller: str, sent: list[bytes], words: str) -> int:
+    """How many are taken in at once; the others are refused with these words."""
+    count = 0
+    for data in sent:
         try:
-            desk.desk.take_in(desk.data(node, round_))
-            taken += 1
+            desk.desk.take_in(data, caller)
+            count += 1
         except RefusedError as error:
-            assert "too many appeals" in str(error)
-    assert taken == 5 and len(desk.desk.waiting) == len(list(tmp_path.iterdir())) == 1
+            assert words in str(error)
+    return count
+
+
+def test_nobody_keeps_a_worker_from_appealing_by_appeals_in_its_name(world: AppealedWorld, tmp_path: Path) -> None:
+    round_, node = first_rejected(world)
+    desk = Desk(world, tmp_path)
+    for _ in range(10 * UNREAD_RATE.burst):
+        with pytest.raises((RefusedError, BreachError)):
+            desk.desk.take_in(desk.data(node, round_, signature="0x" + "11" * 65), "a stranger")
+    desk.desk.take_in(desk.data(node, round_), CALLER)
+    assert list(desk.desk.waiting) == [(round_, node)]
 
 
 def test_the_window_ends_after_so_many_rounds(world: AppealedWorld) -> None:

@@ -38,7 +38,7 @@ def block_time_s(w3: Web3, height: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class BeaconBlock:
-    """``beacon`` opens a round; the hash of block ``audit_height`` completes its audit draw."""
+    """``beacon`` opens a round; the hash of block ``audit_height`` completes its audit draw, 0: not known."""
 
     beacon: str
     audit_height: int
@@ -69,13 +69,14 @@ class Blocks:
     async def beacon(self, head: str) -> BeaconBlock:
         """The newest block. While the RPC is down, rounds go on: the beacon is then a hash of the last known block
         and of the record chain's ``head``. The audit draw then waits for a block that cannot exist yet on a chain
-        with at most one block a second.
+        with at most one block a second. Of a chain that was never seen only the records say how high it was.
         """
         try:
             height = await self.newest_height()
         except UnreachableError:
             stand_in = blake3(f"anynode beacon {self._newest_hash} {head}".encode()).hexdigest()
-            return BeaconBlock(stand_in, self._at_most() + self._delay_blocks)
+            seen = self._newest_hash != NO_BLOCK
+            return BeaconBlock(stand_in, self._at_most() + self._delay_blocks if seen else 0)
         return BeaconBlock(self._newest_hash, height + self._delay_blocks)
 
     async def last_sealed_height(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from anynode.rounds import asking
 from anynode.rounds.absorbing import append
 from anynode.rounds.audit_secrets import hash_of
 from anynode.rounds.books import close_books
@@ -83,17 +84,31 @@ def _advance_working(state: State, now: float) -> Step:
     if state.beacon is None or state.beacon.round != opened.round:
         # The block that opened the round is old by now, and the sealed height has to lie in the future.
         return ask(state, f"beacon {opened.round}", GetBeacon(opened.round), now)
+    height = state.beacon.audit_height or _height_from_records(state)
+    if not height:
+        asked = asking.failed(state.asked, f"beacon {opened.round}", now)
+        return replace(state, beacon=None, asked=asked), []
     missing = tuple(
         Reason(member.slot, _why_missing(state, member.node))
         for member in opened.members
         if member.slot not in state.commitments
     )
     secret_hash = hash_of(audit_secret(state.rules, opened.round))
-    committed, height = _committed(state), state.beacon.audit_height
+    committed = _committed(state)
     rates_ppm = tuple(_rate_ppm(state, item) for item in committed)
     sealer, absences = state.rules.sealer, state.rules.sign_nothing(opened.round, tuple(item.slot for item in missing))
     seal = Seal("seal", opened.round, committed, missing, secret_hash, height, rates_ppm, sealer, absences)
     return append(state, seal, now)
+
+
+def _height_from_records(state: State) -> int:
+    """Where the chain was never seen since the start: a block after all that were sealed, and so after the beacons of
+    their rounds. 0 where nobody can say: before the first seal, and in a round that an earlier run opened with a block,
+    which may be later than those.
+    """
+    if present(state.open).beacon.startswith("0x"):
+        return 0
+    return max((seal.audit_height + 1 for seal in state.seals), default=0)
 
 
 def _why_missing(state: State, name: str) -> str:

@@ -114,8 +114,9 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Beacon:
-    """The block hash for opening a round, and the height whose hash will complete the audit draw. ``staked`` are nodes
-    that have something to lose, on this job or another, ``owners`` whom the pay of registered nodes goes to.
+    """The block hash for opening a round, and the height whose hash will complete the audit draw, 0 while the chain was
+    never seen. ``staked`` are nodes that have something to lose, on this job or another, ``owners`` whom the pay of
+    registered nodes goes to.
     """
 
     round: int

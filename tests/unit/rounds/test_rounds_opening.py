@@ -8,14 +8,16 @@ import pytest
 from round_actors import PEER_ID, START
 from round_centre import ALICE, BOB, CAROL, RATE_PPM, RULES, Centre, root_of
 
-from anynode.rounds.coordinator import Phase, State, audit_secret, carry_over
+from anynode.rounds.coordination import RETURN_S
+from anynode.rounds.coordinator import Phase, State, audit_secret, carry_over, restore
 from anynode.rounds.course import Assign, Finish, Open, Result, Seal
 from anynode.rounds.effects import (
     Answer,
+    CoordinatorEffect,
     GetBeacon,
     SendRecords,
 )
-from anynode.rounds.events import AuditRates, Beacon, Ended, Failed, Gone, Tick
+from anynode.rounds.events import AuditRates, Beacon, CoordinatorMessage, Ended, Failed, Gone, Tick
 from anynode.rounds.messages import Join, Leave, Receipt, Sync
 from anynode_contracts.canonical import hash_hex
 
@@ -246,6 +248,53 @@ def test_the_audit_block_is_still_to_come_when_the_round_is_sealed(centre: Centr
     centre.feed(Beacon(0, "0x" + "9" * 64, at_opening + 50))
     assert centre.newest(Seal).audit_height == at_opening + 50
     assert centre.newest(Seal).secret_hash == hash_hex(bytes.fromhex(audit_secret(RULES, 0)))
+
+
+class Unseen(Centre):
+    """A coordinator whose chain has been silent since it started."""
+
+    silent = True
+
+    def feed(self, message: CoordinatorMessage) -> list[CoordinatorEffect]:
+        if self.silent and isinstance(message, Beacon):
+            message = replace(message, block_hash="f" * 64, audit_height=0)
+        return super().feed(message)
+
+
+def started_anew(before: Centre) -> Unseen:
+    centre = Unseen()
+    centre.records, centre.now, centre.height = before.records, before.now, before.height
+    centre.state = restore(RULES, before.records, before.now)
+    return centre
+
+
+def test_who_has_not_seen_the_chain_yet_names_a_block_after_all_that_were_sealed(centre: Centre) -> None:
+    """A height counted from nothing would be that of a block long past, also to whoever audits the job later."""
+    centre.commit(ALICE, BOB)
+    centre.replay()
+    centre.exchange()
+    known = centre.newest(Seal).audit_height
+    again = started_anew(centre)
+    again.close(ALICE, BOB)
+    again.now += RETURN_S
+    again.hear(ALICE, BOB)
+    assert again.newest(Open).round == 1
+    again.whole_round(ALICE, BOB)
+    again.commit(ALICE, BOB)
+    seals = [record.body for record in again.records if isinstance(record.body, Seal)]
+    assert [seal.audit_height for seal in seals] == [known, known + 1, known + 2]
+
+
+def test_a_round_that_was_opened_with_a_block_is_sealed_once_the_chain_is_seen(centre: Centre) -> None:
+    """That block may be later than all that were sealed before."""
+    again = started_anew(centre)
+    again.commit(ALICE, BOB)
+    assert again.count(Seal) == 0
+    assert again.feed(Tick()) == [], "it rests"
+    again.now += 2.0
+    again.silent = False
+    again.feed_until_still(Tick())
+    assert again.newest(Seal).audit_height == again.height + 2
 
 
 def test_a_job_that_is_over_on_the_chain_finishes_with_the_round_under_way(centre: Centre) -> None:

@@ -8,6 +8,7 @@ from anynode.jobs.job import Job
 from anynode_contracts.errors import RefusedError
 from anynode_ledger.public import PublicLedger
 from anynode_verifier.credits import RuledRound, replay_cost_wei, ruling_credits
+from anynode_verifier.found_out import slash_id
 
 Listed = dict[tuple[int, int, str], int]
 """By round, node index and kind: the credits of the job that no record has explained yet."""
@@ -19,13 +20,12 @@ def check_appeals(
     """Take what rulings earn out of ``listed``. Raises ``RefusedError`` for what is booked and no ruling says."""
     ruled: dict[str, RuledRound] = {}
     for item in rulings:
-        ruled[f"{job.job_id}/{item.ruling.round}/{index_of.get(item.ruling.node, -1)}"] = item
+        ruled[slash_id(job.job_id, item.ruling.round, index_of.get(item.ruling.node, -1))] = item
         _take_pay(item, job, index_of, listed)
     for transfer in ledger.transfers:
         if transfer.reason not in ("reinstate", "repay") or f"appeal/{job.job_id}/" not in transfer.id:
             continue
-        slash_id = transfer.id.removeprefix(f"{transfer.reason}/appeal/").rpartition("/")[0]
-        found = ruled.get(slash_id)
+        found = ruled.get(transfer.id.removeprefix(f"{transfer.reason}/appeal/").rpartition("/")[0])
         if found is None or not found.ruling.heard or found.ruling.granted != (transfer.reason == "reinstate"):
             raise RefusedError(f"transfer {transfer.id!r} follows no ruling on an appeal")
         if transfer.reason == "repay" and int(transfer.amount_wei) > replay_cost_wei(job, found):

@@ -12,16 +12,16 @@ from typing import Any
 
 from anynode.jobs.job import Job
 from anynode.rounds.course import Finish
-from anynode.rounds.judgements import Correct
 from anynode.rounds.records import Record
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_contracts.typed_data import RootStatement
 from anynode_ledger.batch import Batch
-from anynode_ledger.public import PublicDecision, PublicLedger
+from anynode_ledger.public import PublicLedger
 from anynode_ledger.rebuild import rebuild
 from anynode_verifier.credit_checks import check_credits
-from anynode_verifier.credits import JudgedRound, judged_rounds, ruled_rounds
+from anynode_verifier.credits import judged_rounds, ruled_rounds
+from anynode_verifier.found_out import found_out, slash_id
 from anynode_verifier.holding_back import stays_at_stake
 
 
@@ -140,43 +140,23 @@ def _check_job(job: Job, records: Sequence[Record], ledger: PublicLedger, known:
     booked = {credit.round for credit in ledger.credits if credit.job_id == job.job_id}
     judged = [round_ for round_ in judged_rounds(records) if round_.open.round in booked]
     check_credits(judged, job, ledger, known.network.verifiers, ruled_rounds(records))
-    node_of = {node.index: node.node for node in ledger.nodes}
+    index_of = {node.node: node.index for node in ledger.nodes}
     decisions = [decision for decision in ledger.decisions if decision.job_id == job.job_id]
-    fraud = _found_out(judged_rounds(records), records)
-    slashed = set()
     for decision in decisions:
-        if decision.kind == "slash":
-            slashed.add(_check_slash(decision, node_of, fraud))
-        elif decision.kind in ("release", "close"):
+        if decision.kind in ("release", "close"):
             over = any(isinstance(item.body, Finish) for item in records)
             _require(over, f"job {job.job_id[:16]}… is not over, and nothing held back may be released")
             early = stays_at_stake(known.network.chain_id, known.drawn_at_s.get(job.job_id), known.now_s)
             _require(not early, f"what job {job.job_id[:16]}… holds back stays at stake for 14 days after it")
-    registered = set(node_of.values())
-    for number, node in sorted(fraud):
-        due = number in booked and node in registered
-        _require(not due or (number, node) in slashed, f"round {number}: {node} was found out and is not slashed")
-
-
-def _found_out(judged: Sequence[JudgedRound], records: Sequence[Record]) -> set[tuple[int, str]]:
-    """Rounds and nodes whose work the records reject, in time or late."""
-    in_time = {(round_.open.round, node) for round_ in judged for node in round_.rejected}
-    late = {
-        (item.round, item.node)
-        for record in records
-        if isinstance(record.body, Correct)
-        for item in record.body.excised
-    }
-    return in_time | late
-
-
-def _check_slash(decision: PublicDecision, node_of: Mapping[int, str], fraud: set[tuple[int, str]]) -> tuple[int, str]:
-    """The round and the node that a slash is for."""
-    number, _, index = decision.id.removeprefix(f"{decision.job_id}/").partition("/")
-    follows = number.isdigit() and index == str(decision.node_index)
-    node = node_of.get(decision.node_index if decision.node_index is not None else -1, "")
-    _require(follows and (int(number), node) in fraud, f"slash {decision.id!r} follows from no record")
-    return int(number), node
+    slashed = {decision.id: decision.node_index for decision in decisions if decision.kind == "slash"}
+    for fraud in found_out(records):
+        index = index_of.get(fraud.node)
+        if index is not None:
+            found = slashed.pop(slash_id(job.job_id, fraud.round, index, late=fraud.late), None)
+            _require(found in (index, None), f"the slash of node {index} for round {fraud.round} names another node")
+            due = found is None and fraud.round in booked
+            _require(not due, f"round {fraud.round}: {fraud.node} was found out and is not slashed")
+    _require(not slashed, f"slash {next(iter(slashed), '')!r} follows from no record")
 
 
 def _require(condition: bool, what: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 
 from anynode.jobs.job import Job
 from anynode.rounds.course import Close, Finish, Seal
-from anynode.rounds.judgements import Correct, Excision
 from anynode.rounds.records import Record
 from anynode.rounds.reductions import rejected_reducers, unreadable_nodes
 from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
@@ -28,6 +27,7 @@ from anynode_verifier.credits import (
     round_credits,
     ruling_credits,
 )
+from anynode_verifier.found_out import Fraud, LateFrauds, slash_id
 from anynode_verifier.holding_back import stays_at_stake
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,15 @@ class JobAccount:
         self.appeals_wait = appeals_wait
         self.booked: set[int] = set()
         self.drawn_height: int | None = None
-        self.to_rule: list[RuledRound] = []
+        self.ruled: set[tuple[int, str]] = set()
         self._appealable: set[tuple[int, str]] = set()
-        self._rulings = RulingCollector()
+        self._rulings: list[RuledRound] = []
+        self._ruling_collector = RulingCollector()
         self._waiting: list[JudgedRound] = []
         self._collector = RoundCollector()
         self._closed_rounds: set[int] = set()
-        self._excised: list[Excision] = []
+        self._late_frauds = LateFrauds()
+        self._excised: list[Fraud] = []
         self._finished = False
         for record in records:
             self.add(record)
@@ -57,17 +59,18 @@ class JobAccount:
         self._finished |= isinstance(record.body, Finish)
         if isinstance(record.body, Seal):
             self.drawn_height = max(self.drawn_height or 0, record.body.audit_height)
-        if isinstance(record.body, Correct):
-            self._excised.extend(record.body.excised)
+        late = self._late_frauds.add(record)
+        self._excised.extend(late)
+        self.ruled.update((fraud.round, fraud.node) for fraud in late)  # an appeal would only give what is taken now
         if isinstance(record.body, Close):
             self._closed_rounds.add(record.body.round)
         judged = self._collector.add(record)
         if judged is not None:
             self._waiting.append(judged)
             self._appealable.update((judged.open.round, item.node) for item in judged.verdict.judged if item.rejected)
-        ruled = self._rulings.add(record)
+        ruled = self._ruling_collector.add(record)
         if ruled is not None:
-            self.to_rule.append(ruled)
+            self._rulings.append(ruled)
             self._appealable.discard((ruled.ruling.round, ruled.ruling.node))
 
     @property
@@ -76,8 +79,13 @@ class JobAccount:
         return [round_ for round_ in list(self._waiting) if round_.open.round not in self.booked]
 
     @property
-    def excised(self) -> list[Excision]:
-        """What was taken out of the model, of rounds that are booked."""
+    def to_rule(self) -> list[RuledRound]:
+        """What appeals have come to, as far as that is not booked yet."""
+        return [item for item in list(self._rulings) if (item.ruling.round, item.ruling.node) not in self.ruled]
+
+    @property
+    def excised(self) -> list[Fraud]:
+        """What was found out late, of rounds that are booked."""
         return [item for item in list(self._excised) if item.round in self.booked]
 
     @property
@@ -119,6 +127,8 @@ class Treasury:
         for account in accounts:
             self._book_verdicts(account)
             self._book_rulings(account)
+            for fraud in account.excised:  # after what appeals have given back before
+                self._slash(account.job.job_id, fraud)
         if is_pending(self._book):
             return
         # Also what an earlier run had closed: it may have died before it settled what the close released.
@@ -171,10 +181,8 @@ class Treasury:
                 self._say_once(account.job.job_id, f"round {number} cannot be booked yet: {error}")
                 return
             for node, reason in round_.rejected.items():
-                self._slash(account.job.job_id, number, node, reason)
+                self._slash(account.job.job_id, Fraud(number, node, reason))
             account.booked.add(number)
-        for item in account.excised:
-            self._slash(account.job.job_id, item.round, item.node, item.reason)
 
     def _awaits_appeals(self, account: JobAccount) -> bool:
         """A job is not closed while an appeal waits, nor before the network's window since its last rejection."""
@@ -204,7 +212,7 @@ class Treasury:
         replay, if there was one, out of the slash. Each once.
         """
         verifier, job_id = self._book.node_index(self._verifier_node), account.job.job_id
-        for ruled in list(account.to_rule):
+        for ruled in account.to_rule:
             ruling = ruled.ruling
             index = self._book.node_index(ruling.node)
             if verifier is None or index is None or ruling.round not in account.booked:
@@ -214,25 +222,24 @@ class Treasury:
             except RefusedError as error:
                 self._say_once(job_id, f"the ruling on an appeal of round {ruling.round} cannot be booked yet: {error}")
                 return
-            account.to_rule.remove(ruled)
+            account.ruled.add((ruling.round, ruling.node))
 
     def _book_ruling(self, job: Job, ruled: RuledRound, index: int, verifier: int) -> None:
-        ruling, slash_id = ruled.ruling, f"{job.job_id}/{ruled.ruling.round}/{index}"
+        ruling, slash = ruled.ruling, slash_id(job.job_id, ruled.ruling.round, index)
         if ruling.granted:
             judged = ruled.judged
             if ruling.node not in rejected_reducers(judged.verdict) | unreadable_nodes(judged.open, judged.assign):
-                self._book.reinstate(index, job.job_id, slash_id)
+                self._book.reinstate(index, job.job_id, slash)
             self._book.credit(ruling_credits(job, ruled, index), self._network.held_back_limit_wei)
         elif ruling.heard:
-            self._book.repay(verifier, job.job_id, slash_id, replay_cost_wei(job, ruled))
+            self._book.repay(verifier, job.job_id, slash, replay_cost_wei(job, ruled))
 
     def _say_once(self, job_id: str, sentence: str) -> None:
         if self._said.get(job_id) != sentence:
             log.warning("%s", sentence)
             self._said[job_id] = sentence
 
-    def _slash(self, job_id: str, number: int, node: str, reason: str) -> None:
-        """Once for each round and node, whether it was found out in time or late."""
-        index = self._book.node_index(node)
+    def _slash(self, job_id: str, fraud: Fraud) -> None:
+        index = self._book.node_index(fraud.node)
         if index is not None:
-            self._book.slash(index, job_id, reason, f"{job_id}/{number}/{index}")
+            self._book.slash(index, job_id, fraud.reason, slash_id(job_id, fraud.round, index, late=fraud.late))

@@ -112,12 +112,16 @@ def objection(rejection: Rejection | None, ruling: Ruling, standing: Standing) -
     return ""
 
 
+def stands(rejections: Rejections, round_: int, node: str) -> bool:
+    """Whether a verdict has rejected this work, and no appeal has taken that back."""
+    rejection = rejections.get((round_, node))
+    return rejection is not None and not (rejection.ruling is not None and rejection.ruling.granted)
+
+
 def after_excision(standing: Standing, rejections: Rejections, item: Excision) -> Standing:
     """Work is taken out of the model. While a verdict's rejection of it stands, an appeal takes the exclusion back."""
-    rejection = rejections.get((item.round, item.node))
-    cleared = rejection is not None and rejection.ruling is not None and rejection.ruling.granted
-    stands = rejection is not None and not cleared
-    return (after_refusal if stands else after_rejection)(standing, item.reason)
+    rejected = stands(rejections, item.round, item.node)
+    return (after_refusal if rejected else after_rejection)(standing, item.reason)
 
 
 def after_ruling(standing: Standing, rejection: Rejection, *, granted: bool) -> Standing:

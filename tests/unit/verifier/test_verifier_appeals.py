@@ -15,7 +15,7 @@ from test_verifier_treasury import NETWORK, VERIFIER, Bank
 from anynode.rounds.appeals import APPEAL_BYTES_MAX, APPEAL_ROUNDS, Appeal, parse_appeal, refusal
 from anynode.rounds.course import Seal
 from anynode.rounds.events import Replayed
-from anynode.rounds.judgements import Ruling
+from anynode.rounds.judgements import Correct, CorrectedRound, Excision, Ruling
 from anynode.rounds.records import Record
 from anynode.rounds.standing import Standing
 from anynode.rounds.table import Table
@@ -328,6 +328,44 @@ def test_what_could_not_be_replayed_again_stays_rejected_and_costs_nothing(
     index_of = {node.node: node.index for node in ledger.nodes}
     with pytest.raises(RefusedError, match="follows no ruling"):
         check_appeals(ruled_rounds(records), world.job, ledger, index_of, {})
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("words", ["differs", "found out by a new proof"])
+def test_what_an_appeal_has_cleared_and_a_new_proof_takes_out_is_slashed(
+    open_bank: Callable[[], Bank], world: AppealedWorld, at_once: bool, words: str
+) -> None:
+    """Whatever the reasons say, and whether or not what the appeal gives back is booked before."""
+    bank, job_id = open_bank(), world.job.job_id
+    place, ruling = next((n, r.body) for n, r in enumerate(world.records) if isinstance(r.body, Ruling))
+    assert ruling.granted and ruling.node == ACCUSED
+    before = world.records[: place + 1]
+    excised = (Excision(ruling.round, ruling.slot, ACCUSED, words),)
+    correct = Correct("correct", 99, excised, (CorrectedRound(ruling.round, (), 0),), "a" * 64, 0, (), False)
+    late = Record(job_id, place + 1, before[-1].hash, correct)
+    index, account = bank.indices[ACCUSED], bank.account([*before, late] if at_once else before)
+    bank.treasury.advance([account])
+    if not at_once:
+        assert bank.book.balances(index).slashed_wei == 0 < bank.book.balances(index).earned_wei
+        account.add(late)
+        bank.treasury.advance([account])
+    assert bank.book.balances(index).earned_wei == 0 < bank.book.balances(index).slashed_wei
+    assert not account.to_rule
+    bank.book.totals()
+
+
+def test_what_is_taken_out_by_its_verdict_alone_comes_back_with_the_appeal(
+    open_bank: Callable[[], Bank], world: AppealedWorld
+) -> None:
+    bank, plain = open_bank(), open_bank()
+    place, ruling = next((n, r.body) for n, r in enumerate(world.records) if isinstance(r.body, Ruling))
+    excised = (Excision(ruling.round, ruling.slot, ACCUSED, "differs"),)
+    correct = Correct("correct", 99, excised, (CorrectedRound(ruling.round, (), 0),), "a" * 64, 0, (), False)
+    late = Record(world.job.job_id, place, world.records[place - 1].hash, correct)
+    bank.treasury.advance([bank.account([*world.records[:place], late, *world.records[place:]])])
+    plain.treasury.advance([plain.account()])
+    assert bank.book.balances(bank.indices[ACCUSED]) == plain.book.balances(bank.indices[ACCUSED])
+    assert bank.book.balances(bank.indices[ACCUSED]).slashed_wei == 0
 
 
 def test_a_job_is_not_closed_while_a_rejection_may_be_appealed(

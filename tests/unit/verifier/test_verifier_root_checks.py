@@ -13,8 +13,9 @@ import pytest
 from bank import BUDGET_WEI, NETWORK, VERIFIER, Bank
 from signed_world import SignedWorld
 
-from anynode.rounds.course import Finish
-from anynode.rounds.judgements import Verdict
+from anynode.rounds.course import Finish, Open
+from anynode.rounds.judgements import Correct, CorrectedRound, Excision, Verdict
+from anynode.rounds.records import Record
 from anynode_contracts.errors import RefusedError, UserError
 from anynode_contracts.typed_data import RootStatement
 from anynode_ledger.lapsing import finalised
@@ -167,6 +168,28 @@ def test_who_was_found_out_is_slashed_and_nobody_else(first: Asked) -> None:
     accused["decisions"].append(slash | {"id": f"{slash['job_id']}/0/{honest}", "node_index": honest})
     with pytest.raises(RefusedError, match="follows from no record"):
         check_root(first.statement, accused, first.known)
+
+
+def test_what_is_taken_out_late_has_a_slash_of_its_own(bank: Bank, grown: SignedWorld) -> None:
+    records = list(grown.records)
+    opened = next(record.body for record in records if isinstance(record.body, Open))
+    honest = opened.members[0].node
+    excised, left = (Excision(0, 0, honest, "its update differs"),), (CorrectedRound(0, (), 0),)
+    correct = Correct("correct", 9, excised, left, "a" * 64, 0, (), False)
+    after = [*records, Record(grown.job.job_id, len(records), records[-1].hash, correct)]
+    bank.treasury.advance([bank.account(after)])
+    asked, jobs = Asked(bank, grown), {grown.job.job_id: (grown.job, after)}
+    asked.check(jobs=jobs)
+    with pytest.raises(RefusedError, match="follows from no record"):
+        asked.check()
+    late_id = f"{grown.job.job_id}/0/{bank.indices[honest]}/excised"
+    slash = next(item for item in asked.ledger["decisions"] if item["id"] == late_id)
+    slash["node_index"] += 1
+    with pytest.raises(RefusedError, match="names another node"):
+        asked.check(jobs=jobs)
+    asked.ledger["decisions"].remove(slash)
+    with pytest.raises(RefusedError, match=r"follows no decision|is not slashed"):
+        asked.check(jobs=jobs)
 
 
 def test_what_lapses_has_lapsed_by_the_chain(bank: Bank, grown: SignedWorld) -> None:

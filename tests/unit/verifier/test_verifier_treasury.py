@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from bank import BUDGET_WEI, HELD_BACK_WEI, NETWORK, VERIFIER, Bank
 from signed_world import PRICE_WEI, SignedWorld, make_job
 from sqlalchemy import Engine, event, select
 
-from anynode.rounds.course import Close, Finish, Open, Seal
-from anynode.rounds.judgements import Correct, CorrectedRound, Excision, Verdict
+from anynode.rounds.course import Close, Finish, Open, Result, Seal
+from anynode.rounds.judgements import Correct, CorrectedRound, Excision, ReductionJudged, Verdict
 from anynode.rounds.records import Record
 from anynode_contracts.networks import Network
 from anynode_ledger import schema
@@ -161,9 +162,7 @@ def test_what_is_taken_out_of_the_model_costs_what_is_still_held_back(bank: Bank
     records = up_to(grown.records, Verdict, 0)
     opened = next(record.body for record in records if isinstance(record.body, Open))
     node, other = opened.members[0].node, opened.members[1].node
-    excised = (Excision(0, 0, node, "its update differs"),)
-    correct = Correct("correct", 1, excised, (CorrectedRound(0, (), 0),), "a" * 64, 0, (), False)
-    late = Record(grown.job.job_id, len(records), records[-1].hash, correct)
+    late = Record(grown.job.job_id, len(records), records[-1].hash, excision(0, 0, node))
     unbooked = bank.account([*records[:-1], late])
     bank.treasury.advance([unbooked])
     assert unbooked.excised == [], "its round has no verdict that could be booked"
@@ -178,6 +177,43 @@ def test_what_is_taken_out_of_the_model_costs_what_is_still_held_back(bank: Bank
         assert after[node] == (0, held[node])
         assert after[other] == (held[other], 0)
     bank.book.totals()
+
+
+def test_who_is_found_out_as_a_reducer_and_late_for_its_work_is_slashed_for_both(
+    bank: Bank, grown: SignedWorld
+) -> None:
+    """Its verdict gives one reason, the correction another: each has a slash of its own, also after a restart."""
+    records = up_to(grown.records, Verdict, 1)
+    opened, result = (up_to(records, kind, 1)[-1].body for kind in (Open, Result))
+    verdict = records[-1].body
+    assert isinstance(opened, Open) and isinstance(result, Result) and isinstance(verdict, Verdict)
+    entry = result.chunks[0]
+    node = opened.members[entry.reducer].node
+    assert next(item for item in verdict.judged if item.node == node).accepted
+    blamed = (ReductionJudged(entry.chunk, entry.reducer, node, "rejected", "another sum"),)
+    records[-1] = replace(records[-1], body=replace(verdict, reductions=blamed))
+    account = bank.account(records)
+    bank.treasury.advance([account])
+    slashed = {item.node: item.slashed_wei for item in bank.book.nodes()}
+    assert slashed[node] > 0
+    late = Record(grown.job.job_id, len(records), records[-1].hash, excision(opened.round, entry.reducer, node))
+    for found in (account, bank.account([*records, late])):
+        if found is account:
+            account.add(late)
+        bank.treasury.advance([found])
+        assert [item.held_back_wei + item.accrued_wei for item in bank.book.nodes() if item.node == node] == [0]
+        bank.treasury = bank.restarted()
+    with bank.book.read() as journal:
+        ids = journal.connection.execute(select(schema.decisions.c.id).where(schema.decisions.c.kind == "slash"))
+        name = f"{grown.job.job_id}/{opened.round}/{bank.indices[node]}"
+        assert {found for found in ids.scalars() if found.startswith(name)} == {name, f"{name}/excised"}
+    bank.book.totals()
+
+
+def excision(round_: int, slot: int, node: str, reason: str = "its update differs") -> Correct:
+    """The correction that takes one slot out, in place of the next round."""
+    excised, left = (Excision(round_, slot, node, reason),), (CorrectedRound(round_, (), 0),)
+    return Correct("correct", round_ + 1, excised, left, "a" * 64, 0, (), False)
 
 
 @pytest.mark.parametrize("method", ["credit", "slash", "close_job"])

@@ -10,19 +10,24 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
-from anynode_contracts.errors import UserError, invariant
+from anynode_contracts.errors import RefusedError, UserError, invariant
 from anynode_ledger import accounts as chart
 from anynode_ledger import schema
 from anynode_ledger.accounts import Balances, Transfer
 from anynode_ledger.balance_sheets import JobBalance, NodeBalance, job_balance, node_balance
 from anynode_ledger.database import begin_read, begin_write, open_engine, open_read_only
-from anynode_ledger.earning import credit, last_slash_s, reinstate, release, repay, slash
+from anynode_ledger.earning import credit, last_release, last_slash_s, reinstate, release, repay, slash
 from anynode_ledger.journal import Journal
 from anynode_ledger.pay import Credit
 from anynode_ledger.registry import node_key, record_node
 
 _FAILURES = (OperationalError, InternalError, InterfaceError)
 """A database that is down, locked, full or damaged, or a line to it that is dead."""
+
+
+def _extent(balances: Balances) -> tuple[int, int]:
+    """Changes with whatever balances take in."""
+    return balances.count, len(balances.accounts)
 
 
 class Book:
@@ -57,13 +62,22 @@ class Book:
 
     @contextmanager
     def write(self) -> Iterator[Journal]:
-        """One write transaction: all of it is booked, or nothing. Raises ``UserError`` when the disk is full."""
+        """One write transaction: all of it is booked, or nothing. Raises ``UserError`` when the disk is full.
+
+        What is refused before a transfer is booked may be tried every second: the balances need no new fold for it.
+        """
         with self._exclusive():
+            loaded: tuple[int, int] | None = None
             try:
                 with begin_write(self._engine) as connection:
                     journal = self._load(connection)
+                    loaded = _extent(journal.balances)
                     yield journal
                     self._seq = journal.newest_seq()
+            except RefusedError:
+                if _extent(self._balances) != loaded:
+                    self._forget()
+                raise
             except _FAILURES as error:
                 self._forget()
                 raise UserError(
@@ -209,7 +223,7 @@ class Book:
         with self.write() as journal:
             if not journal.decide(f"close/{job_id}", "close", job_id, None, "the job is complete"):
                 return 0
-            return release(journal, job_id, f"release/{job_id}")
+            return release(journal, job_id, last_release(job_id))
 
     # -- reading -------------------------------------------------------------------------------------------------
 

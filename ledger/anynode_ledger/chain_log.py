@@ -12,7 +12,7 @@ from web3 import Web3
 from web3.types import BlockData, LogReceipt
 
 from anynode_contracts.errors import invariant
-from anynode_contracts.events import ChainEvent, decode_event
+from anynode_contracts.events import ChainEvent, JobFinalised, decode_event
 from anynode_ledger import schema
 from anynode_ledger.journal import Journal
 
@@ -148,6 +148,13 @@ def count_events(journal: Journal, chain_id: int, name: str, up_to: int) -> int:
     table = schema.chain_events
     own = (table.c.chain_id == chain_id, table.c.name == name, table.c.block_number <= up_to)
     return journal.connection.execute(select(func.count()).select_from(table).where(*own)).scalar_one()
+
+
+def is_finalised(journal: Journal, chain_id: int, job_id: str) -> bool:
+    """Whether a stored block has the last word on a job's escrow."""
+    table = schema.chain_events
+    query = select(table.c.log_index).where(table.c.chain_id == chain_id, table.c.name == JobFinalised.__name__)
+    return journal.connection.execute(query.where(table.c.topics.contains(job_id))).first() is not None
 
 
 def posted_block(journal: Journal, chain_id: int) -> int:

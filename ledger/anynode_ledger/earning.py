@@ -22,13 +22,33 @@ _UNSETTLED = {"held_back": chart.held_back, "accrued": chart.accrued}
 
 
 def is_closed(journal: Journal, job_id: str) -> bool:
-    """Whether the job ended."""
+    """Whether the job is closed."""
     query = select(schema.decisions.c.id).where(schema.decisions.c.id == f"close/{job_id}")
     return journal.connection.execute(query).first() is not None
 
 
+def last_release(job_id: str) -> str:
+    """The id of the release after which nothing more is booked for a job: closing it is one, and where its escrow has
+    lapsed before its rounds were booked, there is this alone.
+    """
+    return f"release/{job_id}"
+
+
+def has_ended(journal: Journal, job_id: str) -> bool:
+    """Whether nothing more is booked for the job."""
+    query = select(schema.decisions.c.id).where(schema.decisions.c.id == last_release(job_id))
+    return journal.connection.execute(query).first() is not None
+
+
+def released_jobs(journal: Journal) -> set[str]:
+    """The jobs for which nothing more is booked."""
+    table = schema.decisions
+    rows = journal.connection.execute(select(table.c.id, table.c.job_id).where(table.c.kind == "release"))
+    return {row.job_id for row in rows if row.id == last_release(row.job_id)}
+
+
 def closed_jobs(journal: Journal) -> set[str]:
-    """The jobs that ended."""
+    """The jobs that are closed."""
     query = select(schema.decisions.c.job_id).where(schema.decisions.c.kind == "close")
     return {row.job_id for row in journal.connection.execute(query)}
 
@@ -65,6 +85,7 @@ def _not_booked(journal: Journal, earned: Sequence[Credit]) -> list[Credit]:
         node_key(journal, index)  # says what is missing
     for job_id in {one.job_id for one in new}:
         _require_open(journal, job_id)
+        _require_funded(journal, job_id, [one for one in new if one.job_id == job_id])
     return new
 
 
@@ -75,12 +96,6 @@ def _credit_transfers(
     balances = journal.balances
     for one in new:
         source = chart.escrow(one.job_id)
-        left = balances.available_wei(source)
-        if one.amount_wei > left:
-            raise RefusedError(
-                f"job {one.job_id[:16]}… has {left} wei left and owes {one.amount_wei} wei for round {one.round};"
-                " fund its escrow, or close the job"
-            )
         held_now = balances.sum_wei("held_back", node_index=one.node_index)
         held = min(one.amount_wei, max(0, held_back_limit_wei - held_now))
         if one.kind == "audit":
@@ -154,7 +169,7 @@ def reinstate(journal: Journal, node_index: int, job_id: str, slash_id: str) -> 
     if due > left:
         raise RefusedError(
             f"job {job_id[:16]}… has {left} wei left and owes {due} wei to node {node_index}, whose appeal is granted;"
-            " fund its escrow"
+            " fund its escrow, which takes money until the job's deadline"
         )
     for kind, account in _UNSETTLED.items():
         amount = _slashed_wei(journal, slash_id, kind)
@@ -191,8 +206,18 @@ def last_slash_s(journal: Journal, job_id: str) -> int:
 
 def _require_open(journal: Journal, job_id: str) -> None:
     """What is earned after a job's last batch would be in none."""
-    if is_closed(journal, job_id):
+    if has_ended(journal, job_id):
         raise RefusedError(f"job {job_id[:16]}… has ended, and nothing more is booked for it")
+
+
+def _require_funded(journal: Journal, job_id: str, new: Sequence[Credit]) -> None:
+    """All of these credits of a job, or none: looked at before the first of them is booked."""
+    left, owed = journal.balances.available_wei(chart.escrow(job_id)), sum(one.amount_wei for one in new)
+    if owed > left:
+        raise RefusedError(
+            f"job {job_id[:16]}… has {left} wei left and owes {owed} wei for round {new[0].round}; fund its escrow,"
+            " which takes money until the job's deadline"
+        )
 
 
 def _charge(job_id: str, amount_wei: int, what: str) -> Transfer:

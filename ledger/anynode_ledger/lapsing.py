@@ -39,6 +39,12 @@ def deadline_s(journal: Journal, job_id: str) -> int | None:
     return earliest
 
 
+def has_lapsed(journal: Journal, job_id: str, now_s: int) -> bool:
+    """Whether the job's escrow pays nothing more that is not planned already, when a final block is from ``now_s``."""
+    end_s = deadline_s(journal, job_id)
+    return end_s is not None and end_s <= now_s - (REFUND_DELAY_S - SPARE_S)
+
+
 def pass_time(journal: Journal, former_s: int, now_s: int) -> None:
     """Let lapse what time has ended since the final block before, at ``former_s``, until this one, at ``now_s``."""
     for deadline_s, job_id in _ended(journal, former_s, now_s, REFUND_DELAY_S - SPARE_S):

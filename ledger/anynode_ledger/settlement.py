@@ -33,7 +33,7 @@ from anynode_ledger.batch import (
     worth_posting,
 )
 from anynode_ledger.book import Book
-from anynode_ledger.earning import closed_jobs
+from anynode_ledger.earning import closed_jobs, released_jobs
 from anynode_ledger.intents import Intent, intents, queue, signed_for, withdraw
 from anynode_ledger.journal import Journal
 from anynode_ledger.registry import newest_payouts
@@ -153,6 +153,14 @@ def stored_batches(journal: Journal, *conditions: ColumnElement[bool], newest: i
         )
         for row in reversed(rows)
     ]
+
+
+def done_jobs(journal: Journal) -> set[str]:
+    """The jobs that have ended, and of which no close is left to be settled: it has queued the escrow's last word."""
+    table = schema.outbox_intents
+    finalised = select(table.c.subject).where(table.c.kind == "finalise")
+    lapsed = released_jobs(journal) - closed_jobs(journal)
+    return set(journal.connection.execute(finalised).scalars()) | lapsed
 
 
 def is_current() -> ColumnElement[bool]:

@@ -38,7 +38,7 @@ UNREAD_RATE = Rate(per_s=2.0, burst=20)
 
 class AppealDesk:
     """The appeals of one job, kept below ``folder`` until they are heard. ``standing_of`` a node as the records so far
-    make it, ``holder_of(view)`` who was on duty in a view.
+    make it, ``holder_of(view)`` who was on duty in a view, ``is_closed`` whether nothing more is booked for the job.
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class AppealDesk:
         records: Callable[[], Iterable[SignedRecord]],
         standing_of: Callable[[str], Standing],
         holder_of: Callable[[int], str],
+        is_closed: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._job, self._domain, self._folder = job, domain, folder
         self._records, self._standing_of, self._holder_of = records, standing_of, holder_of
+        self._is_closed = is_closed
         self._of_node, self._of_caller = RateLimiter(APPEAL_RATE, clock), RateLimiter(UNREAD_RATE, clock)
         self.rejections: Rejections = Table()
         self.waiting: dict[tuple[int, str], Appeal] = {}
@@ -110,6 +112,8 @@ class AppealDesk:
         return appeal
 
     def _refusal(self, appeal: Appeal) -> str:
+        if self._is_closed():
+            return f"job {self._job.job_id[:16]}… is closed: what it held back is released, and nothing more is booked"
         return refusal(self.rejections, appeal, self._number, self._standing_of(appeal.node))
 
     def _path(self, round_: int, node: str) -> Path:

@@ -52,6 +52,7 @@ class Hearings:
             records=lambda: run.log.records,
             standing_of=self._standing_of,
             holder_of=run.agreement.state.rules.holder,
+            is_closed=run.stakes.closed,
             clock=clock,
         )
         self.desk.open()

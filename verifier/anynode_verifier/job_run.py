@@ -369,6 +369,8 @@ class JobRun:
         """A certified record, whoever proposed it: on the disk, then into the core, then to the members."""
         record = signed.record
         await asyncio.to_thread(self.log.append, [signed])
+        # A ruling is known to be booked before its appeal waits no longer: the job might be closed between the two.
+        self._on_record(self, record)
         self.appeals.note(record)
         if not self.agreement.state.alone:
             await asyncio.to_thread(self.follower.take, record)
@@ -381,7 +383,6 @@ class JobRun:
             ahead = repeat_ahead(body, repeats, lambda: self.driver.state, self._blocks, self._ask_sealer)
             self._in_background(ahead)
         self._note_times(record)
-        self._on_record(self, record)
         if self.agreement.on_duty:
             for to in reachable(self.driver.state.nodes.values(), self._clock() - self.rules.alive_s):
                 self._in_background(self._pushing.push(to, record.height))

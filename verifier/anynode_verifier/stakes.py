@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anynode_ledger.book import Book
-from anynode_ledger.chain_log import posted_at_s
+from anynode_ledger.chain_log import is_finalised, posted_at_s
+from anynode_ledger.earning import has_ended
 from anynode_ledger.lapsing import deadline_s
 
 
@@ -35,3 +36,8 @@ class Stakes:
         with self.book.read() as journal:
             end_s = deadline_s(journal, self.job_id)
             return end_s is not None and posted_at_s(journal, self.chain_id) >= end_s + after_s
+
+    def closed(self) -> bool:
+        """Whether nothing more is booked for the job: here or, as the chain shows, by the verifier that settles."""
+        with self.book.read() as journal:
+            return has_ended(journal, self.job_id) or is_finalised(journal, self.chain_id, self.job_id)

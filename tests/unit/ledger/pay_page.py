@@ -21,6 +21,7 @@ from anynode_contracts.events import (
 )
 from anynode_ledger.book import Book
 from anynode_ledger.chain_events import book_event
+from anynode_ledger.earning import last_release
 from anynode_ledger.lapsing import pass_time
 from anynode_ledger.pay import Credit, MemberWork, granted_pay, replay_pay, round_pay
 from anynode_ledger.settlement import batches_of, settle
@@ -78,6 +79,7 @@ class Example:
             (r"root (active|vetoed)", self.decide),
             (f"claim node (\\d): {_AMOUNT}", self.claim),
             (f"close ([AB]): {_AMOUNT} released", self.close),
+            (f"release ([AB]): {_AMOUNT} released", self.release),
             (r"cancel ([AB])", self.cancel),
             (r"(\d+) days pass", self.wait),
             (f"refund ([AB]): {_AMOUNT}", self.refund),
@@ -178,6 +180,9 @@ class Example:
 
     def close(self, name: str, released: str) -> None:
         assert self.book.close_job(job_id(name)) == wei(released)
+
+    def release(self, name: str, released: str) -> None:
+        assert self.book.release(job_id(name), last_release(job_id(name))) == wei(released)
 
     def cancel(self, name: str) -> None:
         self.happens(JobCancelled(self.position(), bytes.fromhex(job_id(name)), self.now_s))

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from anynode_contracts.errors import InvariantError, RefusedError, UserError
 from anynode_contracts.networks import Network
 from anynode_ledger import accounts as chart
-from anynode_ledger.accounts import Transfer
+from anynode_ledger.accounts import Balances, Transfer
 from anynode_ledger.book import Book
 from anynode_ledger.intents import intents, keep_signed, withdraw
 from anynode_ledger.lapsing import note_deadline
@@ -88,6 +88,33 @@ def test_what_a_node_would_lose_is_what_is_held_back_in_that_job(book: Book) -> 
     assert book.held_back_wei(OTHER_JOB) == {names[0]: 20}, "the limit holds over all jobs"
     book.slash(1, JOB, "segment 3 differs", "slash/1")
     assert book.held_back_wei(JOB)[names[0]] == 0
+
+
+def test_what_is_refused_is_tried_again_without_folding_all_transfers_anew(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round that its escrow does not hold is asked for every second, and there may be a million transfers."""
+    book.credit([pay(1, 0, 100), pay(2, 0, 40)], 60)
+    book.slash(2, JOB, "noise", "slash/1")
+    totals, applied, real = book.totals(), list[Transfer](), Balances.apply
+
+    def counted(balances: Balances, transfer: Transfer) -> None:
+        applied.append(transfer)
+        real(balances, transfer)
+
+    monkeypatch.setattr(Balances, "apply", counted)
+    with pytest.raises(RefusedError, match="fund its escrow"):
+        book.credit([pay(1, 1, TOKEN), pay(2, 1, 1_000 * TOKEN)], 60)
+    assert book.totals() == totals and not applied
+    book.close_job(JOB)
+    applied.clear()
+    for refused in (lambda: book.reinstate(2, JOB, "slash/1"), lambda: book.repay(1, JOB, "slash/1", 5)):
+        with pytest.raises(RefusedError, match="has ended"):
+            refused()
+    assert book.balances(2).slashed_wei == 40 and not applied
+    monkeypatch.undo()
+    book.fund_job(JOB, 5, "fund/after")
+    assert book.totals() == Book(book._engine, lambda: 0).totals(), "what is in memory is what the rows say"
 
 
 def test_closing_releases_what_is_held_and_ends_the_credits(book: Book) -> None:

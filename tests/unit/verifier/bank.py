@@ -13,6 +13,7 @@ from anynode_contracts.networks import Network
 from anynode_ledger.batch import BatchState
 from anynode_ledger.book import Book
 from anynode_ledger.chain_log import Header, keep_block, mark_posted
+from anynode_ledger.lapsing import REFUND_DELAY_S, SPARE_S, note_deadline, pass_time
 from anynode_ledger.settlement import batches_of, resolve
 from anynode_verifier.treasury import JobAccount, Treasury
 
@@ -20,6 +21,8 @@ VERIFIER = f"0x{77:040d}"
 VERIFIER_INDEX = 50
 BUDGET_WEI = 10**18
 HELD_BACK_WEI = 10**13
+DEADLINE_S = 1_000
+LAPSED_S = DEADLINE_S + REFUND_DELAY_S - SPARE_S
 NETWORK = unasked_network.NETWORK.model_copy(update={"held_back_limit_wei": HELD_BACK_WEI})
 
 
@@ -68,6 +71,13 @@ class Bank:
         with self.book.write() as journal:
             keep_block(journal, Web3(), self.network.chain_id, header, [])
             mark_posted(journal, self.network.chain_id, header)
+
+    def lapse(self) -> None:
+        """The chain reaches the moment from which on the job's escrow pays nothing more that is not planned."""
+        with self.book.write() as journal:
+            note_deadline(journal, self.world.job.job_id, DEADLINE_S)
+            pass_time(journal, 0, LAPSED_S)
+        self.reach(LAPSED_S)
 
     def account(self, records: list[Record] | None = None) -> JobAccount:
         return JobAccount(self.world.job, list(self.world.records if records is None else records))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from appealed_world import ACCUSED, BETRAYS, ERRS, TRAITOR, AppealedWorld, appealed_world
 from signed_world import DOMAIN, PRICE_WEI, key, sign_record
+from sqlalchemy import delete
 from test_verifier_treasury import NETWORK, VERIFIER, Bank
 
 from anynode.rounds.appeals import APPEAL_BYTES_MAX, APPEAL_ROUNDS, Appeal, parse_appeal, refusal
@@ -21,11 +22,13 @@ from anynode.rounds.standing import Standing
 from anynode.rounds.table import Table
 from anynode_contracts.canonical import canonical_json
 from anynode_contracts.errors import BreachError, RefusedError
+from anynode_ledger import schema
 from anynode_ledger.book import Book
-from anynode_ledger.lapsing import finalised
+from anynode_ledger.earning import has_ended
 from anynode_ledger.pay import Credit, credit_id
 from anynode_ledger.public import public_ledger
 from anynode_ledger.rebuild import rebuild
+from anynode_ledger.settlement import done_jobs
 from anynode_verifier.appeal_checks import check_appeals
 from anynode_verifier.appeal_desk import APPEAL_RATE, UNREAD_RATE, AppealDesk
 from anynode_verifier.credits import judged_rounds, round_credits, ruled_rounds
@@ -95,7 +98,7 @@ class Desk:
 
     def __init__(self, world: AppealedWorld, folder: Path, records: list[Record] | None = None) -> None:
         place = next(n for n, record in enumerate(world.records) if isinstance(record.body, Ruling))
-        self.world, self.now_s = world, 0.0
+        self.world, self.now_s, self.closed = world, 0.0, False
         self.records = [sign_record(record) for record in (world.records[:place] if records is None else records)]
         self.desk = AppealDesk(
             world.job,
@@ -104,6 +107,7 @@ class Desk:
             records=lambda: self.records,
             standing_of=lambda _: Standing(banned="differs", rejections=1),
             holder_of=lambda view: f"holder of {view}",
+            is_closed=lambda: self.closed,
             clock=lambda: self.now_s,
         )
         self.desk.open()
@@ -131,6 +135,15 @@ def test_an_appeal_outlives_a_restart_until_its_ruling(world: AppealedWorld, tmp
     assert not again.desk.waiting and not list(tmp_path.iterdir())
     with pytest.raises(RefusedError, match=r"heard already .* one for each rejection"):
         again.desk.take_in(again.data(node, round_), CALLER)
+
+
+def test_appeals_of_a_closed_job_are_refused(world: AppealedWorld, tmp_path: Path) -> None:
+    round_, node = first_rejected(world)
+    desk = Desk(world, tmp_path)
+    desk.closed = True
+    with pytest.raises(RefusedError, match="is closed"):
+        desk.desk.take_in(desk.data(node, round_))
+    assert not desk.desk.waiting
 
 
 def test_only_equal_bits_take_a_rejection_back(world: AppealedWorld, tmp_path: Path) -> None:
@@ -277,15 +290,15 @@ def test_a_granted_appeal_pays_and_an_upheld_one_costs(open_bank: Callable[[], B
         check_appeals([], world.job, ledger, index_of, {})
 
 
-def test_rulings_on_an_empty_escrow_hold_up_nothing_and_are_said_once(
+def test_rulings_on_an_escrow_that_has_lapsed_hold_up_nothing_and_are_said_once(
     open_bank: Callable[[], Bank], world: AppealedWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bank, job_id = open_bank(), world.job.job_id
+    """What was slashed before is the owner's again, and cannot be given back; what others have earned is paid."""
+    bank = open_bank()
     account = bank.account([record for record in world.records if not isinstance(record.body, Ruling)])
     bank.treasury.advance([account])
     _post(bank)
-    with bank.book.write() as journal:
-        finalised(journal, job_id)
+    bank.lapse()
     other = "9" * 64
     bank.book.fund_job(other, 10**18, "fund/other")
     bank.book.credit([Credit(credit_id(other, 0, 50, "samples"), other, 0, 50, "samples", 10**17)], 0)
@@ -296,14 +309,37 @@ def test_rulings_on_an_empty_escrow_hold_up_nothing_and_are_said_once(
         bank.now_s += 3_600.0
         bank.treasury.advance([account])
         _post(bank)
-    assert not account.complete and not bank.book.job(job_id).closed
-    assert len([entry for entry in caplog.records if "appeal" in entry.message]) == 1
+    said = [entry.message for entry in caplog.records if "appeal" in entry.message]
+    assert len(said) == len(set(said)) > 0
     assert bank.book.balances(50).accrued_wei == 0, "the other job is settled"
+    assert account.over and not account.to_rule
+    nodes = {node.node: node for node in bank.book.nodes()}
+    assert all(node.held_back_wei == node.accrued_wei == 0 for node in nodes.values())
+    assert nodes[ACCUSED].slashed_wei > 0
     rebuild(public_ledger(bank.book).model_dump(mode="json"), NETWORK.daily_cap_gwei)
-    bank.book.fund_job(job_id, 10**18, "fund/again")
-    bank.finish(account)
-    assert account.complete
-    assert bank.book.balances(bank.book.node_index(ACCUSED) or 0).slashed_wei == 0
+    bank.book.totals()
+
+
+def test_a_ruling_that_comes_after_the_close_is_dropped(open_bank: Callable[[], Bank], world: AppealedWorld) -> None:
+    bank = open_bank()
+    before = [record for record in world.records if not isinstance(record.body, Ruling)]
+    account = bank.account(before)
+    for _ in range(4):
+        bank.treasury.advance([account])
+        _post(bank)
+        bank.now_s += NETWORK.window_s
+    assert bank.book.job(world.job.job_id).closed
+    totals = bank.book.totals()
+    with bank.book.write() as journal:  # as if the process had died before the escrow's last word was queued
+        journal.connection.execute(delete(schema.outbox_intents))
+    again = bank.account()
+    assert again.to_rule
+    bank.treasury = bank.restarted()
+    bank.treasury.advance([again])
+    assert not again.to_rule and again.complete
+    assert bank.book.totals() == totals
+    with bank.book.read() as journal:
+        assert has_ended(journal, world.job.job_id) and world.job.job_id in done_jobs(journal)
 
 
 def test_what_could_not_be_replayed_again_stays_rejected_and_costs_nothing(

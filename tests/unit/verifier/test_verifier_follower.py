@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 from signed_world import DOMAIN, SignedWorld
+from sqlalchemy import insert
 from web3 import Web3
 
 import unasked_network
@@ -21,6 +23,7 @@ from anynode.rounds.judgements import Outcome, Verdict
 from anynode.rounds.records import Record
 from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
+from anynode_ledger import schema
 from anynode_ledger.book import Book
 from anynode_ledger.chain_log import Header, keep_block, mark_posted
 from anynode_ledger.lapsing import note_deadline
@@ -83,6 +86,22 @@ def test_whether_a_job_is_over_is_read_from_final_blocks(tmp_path: Path) -> None
     with book.write() as journal:
         note_deadline(journal, "1" * 64, 940)  # cancelled
     assert stakes.ended(60)
+    book.close()
+
+
+def test_whether_a_job_is_closed_is_read_from_the_ledger_or_the_chain(tmp_path: Path) -> None:
+    """Only the verifier that settles has the decision; the others see the escrow's last word."""
+    book = Book.open(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    settler, follower = Stakes(book, "1" * 64, 31337), Stakes(book, "2" * 64, 31337)
+    assert not settler.closed() and not follower.closed()
+    book.close_job("1" * 64)
+    assert settler.closed() and not follower.closed()
+    found = {"chain_id": 31337, "block_hash": "a" * 64, "log_index": 0, "block_number": 1, "contract": f"0x{903:040d}"}
+    topics = json.dumps(["b" * 64, "2" * 64])
+    rest = {"name": "JobFinalised", "transaction_hash": "c" * 64, "topics": topics, "data": "", "timestamp_s": 1}
+    with book.write() as journal:
+        journal.connection.execute(insert(schema.chain_events).values(**found, **rest))
+    assert follower.closed() and not Stakes(book, "3" * 64, 31337).closed()
     book.close()
 
 

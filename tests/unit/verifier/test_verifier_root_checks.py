@@ -192,6 +192,29 @@ def test_what_is_taken_out_late_has_a_slash_of_its_own(bank: Bank, grown: Signed
         asked.check(jobs=jobs)
 
 
+def test_the_root_that_pays_what_a_lapsed_job_held_back_is_signed(bank: Bank, grown: SignedWorld) -> None:
+    """Some of its rounds were judged too late to be booked: it is released, and not closed."""
+    place = next(n for n, item in enumerate(grown.records) if isinstance(item.body, Verdict) and item.body.round == 1)
+    account = bank.account(grown.records[: place + 1])
+    for _ in range(2):
+        bank.treasury.advance([account])
+        bank.now_s += 3_600.0
+    bank.decide("posted")
+    bank.lapse()
+    for record in grown.records[place + 1 :]:
+        account.add(record)
+    for _ in range(2):
+        bank.treasury.advance([account])
+        bank.now_s += HERE.window_s
+    asked = Asked(bank, grown)
+    assert {item["kind"] for item in asked.ledger["decisions"]} == {"slash", "release"}
+    assert asked.known.active_root and not account.complete
+    asked.check()
+    unfinished = [item for item in grown.records if not isinstance(item.body, Finish)]
+    with pytest.raises(RefusedError, match="is not over"):
+        asked.check(jobs={grown.job.job_id: (grown.job, unfinished)})
+
+
 def test_what_lapses_has_lapsed_by_the_chain(bank: Bank, grown: SignedWorld) -> None:
     job_id = grown.job.job_id
     with bank.book.write() as journal:

@@ -7,16 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bank import BUDGET_WEI, HELD_BACK_WEI, NETWORK, VERIFIER, Bank
+from bank import BUDGET_WEI, HELD_BACK_WEI, NETWORK, VERIFIER, VERIFIER_INDEX, Bank
 from signed_world import PRICE_WEI, SignedWorld, make_job
 from sqlalchemy import Engine, event, select
 
 from anynode.rounds.course import Close, Finish, Open, Result, Seal
 from anynode.rounds.judgements import Correct, CorrectedRound, Excision, ReductionJudged, Verdict
 from anynode.rounds.records import Record
+from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_ledger import schema
+from anynode_ledger.pay import Credit, credit_id
+from anynode_ledger.public import public_ledger
+from anynode_ledger.rebuild import rebuild
 from anynode_ledger.settlement import batches_of
+from anynode_verifier.credit_checks import check_credits
+from anynode_verifier.credits import judged_rounds, ruled_rounds
+from anynode_verifier.found_out import found_out, slash_id
 from anynode_verifier.holding_back import HELD_BACK_S
 from anynode_verifier.treasury import JobAccount
 
@@ -282,6 +289,80 @@ def test_an_empty_escrow_makes_rounds_wait_until_it_is_funded(
     bank.book.fund_job(grown.job.job_id, BUDGET_WEI, "fund/2")
     bank.treasury.advance([account])
     assert account.complete
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_lies_in_the_distributor_is_paid_though_the_escrow_has_lapsed_before_the_last_verdicts(
+    bank: Bank, grown: SignedWorld, restarts: bool
+) -> None:
+    """The rounds judged later are not paid, whoever is found out in them is slashed, and nothing is held up."""
+    early, job = up_to(grown.records, Verdict, 1), grown.job
+    account = bank.account(early)
+    bank.treasury.advance([account])
+    bank.now_s += 3_600.0
+    bank.treasury.advance([account])
+    bank.decide("posted")
+    bank.lapse()
+    held = {node.node: node.held_back_wei for node in bank.book.nodes()}
+    assert sum(held.values()) > 0
+    for record in grown.records[len(early) :]:
+        account.add(record)
+    for _ in range(6):
+        if restarts:
+            bank.treasury, account = bank.restarted(), bank.account()
+        bank.treasury.advance([account])
+        bank.now_s += NETWORK.window_s
+        if any(stored.state == "pending" for stored in batches_of(bank.book)):
+            bank.decide("posted")
+    paid = {node.node: node.payable_wei + node.dust_wei for node in bank.book.nodes()}
+    assert all(node.held_back_wei == node.accrued_wei == 0 for node in bank.book.nodes())
+    assert all(paid[name] >= held[name] > 0 for name in grown.accounts if held[name] and name not in cheats_of(grown))
+    assert all(paid[name] == 0 for name in cheats_of(grown))
+    assert len(batches_of(bank.book)) == 2 and finalised(bank) == set()
+    assert not bank.book.job(job.job_id).closed, "a close would say that every round is booked"
+    ledger = public_ledger(bank.book)
+    rebuild(ledger.model_dump(mode="json"), NETWORK.daily_cap_gwei)
+    judged, ruled = judged_rounds(grown.records), ruled_rounds(grown.records)
+    assert check_credits(judged, job, ledger, [VERIFIER], ruled) == 3, "three rounds are not paid"
+    slashed = {item.id for item in ledger.decisions if item.kind == "slash"}
+    found = {slash_id(job.job_id, item.round, bank.indices[item.node]) for item in found_out(grown.records)}
+    assert found == slashed
+    with pytest.raises(RefusedError, match="has ended"):
+        bank.book.credit([Credit(f"{job.job_id}/9/50/audit", job.job_id, 9, 50, "audit", 1)], 0)
+
+
+def test_a_job_that_waits_to_be_closed_asks_for_one_batch(open_bank: Callable[..., Bank], grown: SignedWorld) -> None:
+    """What it holds back stays a stake for 14 days; other jobs go on to earn, and are settled when it is time."""
+    bank = open_bank(NETWORK.model_copy(update={"chain_id": 11155111})).fill()
+    account = bank.account()
+    bank.treasury.advance([account])
+    bank.decide("posted")
+    earn_elsewhere(bank, 0)
+    bank.treasury.advance([account])
+    assert len(batches_of(bank.book)) == 1
+    bank.now_s += 3_600.0
+    bank.treasury.advance([account])
+    assert len(batches_of(bank.book)) == 2
+
+
+def test_jobs_that_an_earlier_run_has_brought_to_their_end_ask_for_no_batch(bank: Bank) -> None:
+    bank.finish(bank.account())
+    assert len(batches_of(bank.book)) == 2
+    earn_elsewhere(bank, 0)
+    bank.treasury = bank.restarted()
+    bank.treasury.advance([bank.account()])
+    assert len(batches_of(bank.book)) == 2
+    bank.now_s += 3_600.0
+    bank.treasury.advance([bank.account()])
+    assert len(batches_of(bank.book)) == 3
+
+
+def earn_elsewhere(bank: Bank, number: int) -> None:
+    """The verifier's node earns in a job that goes on."""
+    other = "9" * 64
+    bank.book.fund_job(other, 10**18, f"fund/other/{number}")
+    one = Credit(credit_id(other, number, VERIFIER_INDEX, "samples"), other, number, VERIFIER_INDEX, "samples", 10**17)
+    bank.book.credit([one], 0)
 
 
 def test_accrued_pay_is_settled_when_the_interval_is_over(bank: Bank, grown: SignedWorld) -> None:

@@ -159,6 +159,16 @@ def public_rows(journal: Journal, *, rows_max: int = ROWS_MAX) -> PublicLedger:
     )
 
 
+def row_counts(book: Book) -> tuple[int, ...]:
+    """How many rows there are of all that is public. None ever changes, so the file is the same while these are."""
+    tables = (schema.nodes, schema.payouts, schema.jobs, schema.credited, schema.decisions, schema.transfers)
+    with book.read() as journal:
+        return tuple(
+            journal.connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in (*tables, schema.batches, schema.outcomes)
+        )
+
+
 def export_public(book: Book, folder: Path) -> Path:
     """Write ``ledger.json`` (canonical JSON, amounts as decimal strings) into ``folder``; returns its path.
 

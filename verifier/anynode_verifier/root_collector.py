@@ -1,7 +1,8 @@
 """Collects a quorum's signatures over a root: this verifier's own, and those that it asks the others for.
 
 Who settles asks with the root alone. Whoever is asked fetches the ledger from there, piece by piece, and signs if the
-root follows from it and from its own records; what it does not follow from yet is asked again.
+root follows from it and from its own records; what it does not follow from yet is asked again, with a new copy of the
+ledger where that has gone on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from anynode_contracts.networks import Network
 from anynode_contracts.stakes import VerifierSetClient
 from anynode_contracts.typed_data import RootSignature, RootStatement, in_order, signer_of_root
 from anynode_ledger.book import Book
-from anynode_ledger.public import public_ledger
+from anynode_ledger.public import public_ledger, row_counts
 from anynode_verifier.root_promises import Hash
 from anynode_verifier.root_signer import RootSigner
 
@@ -86,11 +87,14 @@ class RootRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A root for which signatures are collected, the ledger that shows it (and its hash), and who has signed."""
+    """A root for which signatures are collected, the ledger that shows it (with its hash, and how many rows it was made
+    of), and who has signed.
+    """
 
     statement: RootStatement
     ledger: bytes
     digest: str
+    rows: tuple[int, ...]
     signed: dict[str, RootSignature]
     needed: int
     members: frozenset[str]
@@ -131,8 +135,7 @@ class RootCollector:
         wanted = self._wanted
         if wanted is None or wanted.statement != statement:
             self._said = {}
-            ledger = canonical_json(public_ledger(self._book).model_dump(mode="json"))
-            wanted = _Wanted(statement, ledger, hash_hex(ledger), {}, 1, members)
+            wanted = _Wanted(statement, *self._copied(), {}, 1, members)
         wanted = replace(wanted, needed=max(1, self._verifier_set.quorum()), members=members)
         if self._me in members and self._me not in wanted.signed and len(wanted.counting) < wanted.needed:
             wanted.signed[self._me] = self._signer.sign(statement, wanted.ledger)
@@ -165,12 +168,35 @@ class RootCollector:
             wanted = self._wanted
             if wanted is not None and len(wanted.counting) < wanted.needed:
                 asked = [node for node in self._peer_of if node in wanted.members and node not in wanted.signed]
-                await asyncio.gather(*(self._ask(node, wanted) for node in asked))
+                refused = await asyncio.gather(*(self._ask(node, wanted) for node in asked))
+                if any(refused):
+                    await asyncio.to_thread(self._copy_anew, wanted)
             await asyncio.sleep(AGAIN_S)
 
     # ------------------------------------------------------------ asking
 
-    async def _ask(self, verifier: str, wanted: _Wanted) -> None:
+    def _copied(self) -> tuple[bytes, str, tuple[int, ...]]:
+        rows = row_counts(self._book)  # before the copy, which may have more
+        ledger = canonical_json(public_ledger(self._book).model_dump(mode="json"))
+        return ledger, hash_hex(ledger), rows
+
+    def _copy_anew(self, wanted: _Wanted) -> None:
+        """After a refusal, where the ledger has gone on: records that came since may ask for what the copy lacks. The
+        root stays, and so does who has signed it.
+        """
+        try:
+            if row_counts(self._book) == wanted.rows:
+                return
+            ledger, digest, rows = self._copied()
+        except UserError as error:
+            log.warning("the ledger cannot be copied anew for who signs: %s", error)
+            return
+        now = self._wanted
+        if now is not None and now.statement == wanted.statement:
+            self._wanted = replace(now, ledger=ledger, digest=digest, rows=rows)
+
+    async def _ask(self, verifier: str, wanted: _Wanted) -> bool:
+        """Whether it has refused."""
         statement, peer_id = wanted.statement, self._peer_of[verifier]
         try:
             request = RootRequest.of(statement, wanted.digest, len(wanted.ledger))
@@ -181,6 +207,8 @@ class RootCollector:
         except UserError as error:
             self._said[verifier] = str(error)
             log.info("verifier %s does not sign the root of batch %d: %s", verifier, statement.batch, error)
+            return isinstance(error, RefusedError)
+        return False
 
     def _take(self, verifier: str, statement: RootStatement, signature: bytes) -> None:
         network = self._network

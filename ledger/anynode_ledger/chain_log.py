@@ -143,6 +143,19 @@ def newest_event(journal: Journal, w3: Web3, chain_id: int, kinds: tuple[type[Ch
     return next(iter(_decoded(w3, list(journal.connection.execute(query)))), None)
 
 
+def dated_events_of(
+    journal: Journal, w3: Web3, chain_id: int, kinds: tuple[type[ChainEvent], ...]
+) -> list[tuple[int, ChainEvent]]:
+    """The decoded events of these kinds in all stored blocks, in chain order, each with the time of its block."""
+    table = schema.chain_events
+    query = (
+        select(table)
+        .where(table.c.chain_id == chain_id, table.c.name.in_([kind.__name__ for kind in kinds]))
+        .order_by(table.c.block_number, table.c.log_index)
+    )
+    return [(row.timestamp_s, event) for row in journal.connection.execute(query) for event in _decoded(w3, [row])]
+
+
 def count_events(journal: Journal, chain_id: int, name: str, up_to: int) -> int:
     """How many events of a name are in stored blocks up to ``up_to``."""
     table = schema.chain_events

@@ -18,12 +18,12 @@ from anynode_contracts.canonical import parse_json
 from anynode_contracts.clients import DistributorClient
 from anynode_contracts.deploy import DEVELOPMENT_CHAIN_ID
 from anynode_contracts.errors import RefusedError
-from anynode_contracts.events import PayoutChangeRequested
+from anynode_contracts.events import ChainEvent, PayoutChangeCancelled, PayoutChangeRequested, RootPosted
 from anynode_contracts.networks import Network
 from anynode_contracts.typed_data import RootSignature, RootStatement, sign_root
 from anynode_ledger import schema
 from anynode_ledger.book import Book
-from anynode_ledger.chain_log import events_of, newest_block, posted_at_s
+from anynode_ledger.chain_log import dated_events_of, posted_at_s
 from anynode_verifier.blocks import block_time_s
 from anynode_verifier.holding_back import last_drawn_height
 from anynode_verifier.root_checks import Knowledge, KnownNode, check_root
@@ -33,7 +33,8 @@ JobRecords = Callable[[], Mapping[str, tuple[Job, Sequence[Record]]]]
 """Every job of this verifier with its certified records so far."""
 
 GRACE_S = 7 * 24 * 3600
-"""So long after a change of its payout account a node may still be paid to the former one."""
+"""For so long after a change of its payout account a node may be paid to the former one; longer until a root is posted.
+"""
 
 
 class RootSigner:
@@ -96,27 +97,42 @@ class RootSigner:
         return drawn_at_s
 
     def _nodes(self) -> dict[int, KnownNode]:
-        """From the registry's events. Where a payout account has changed of late, its forerunner is as good: the batch
-        may have been settled before, and must not be left without signatures for that.
+        """From the registry's events. A batch is settled after the newest root was posted, and signed whenever a quorum
+        is there: who was to be paid at any time since then may be paid. Where that is longer, so may who was `GRACE_S`
+        ago.
         """
-        now_s = int(self._w3.eth.get_block("latest")["timestamp"])
-        chain_id = self._network.chain_id
+        now_s, chain_id = int(self._w3.eth.get_block("latest")["timestamp"]), self._network.chain_id
+        kinds = (PayoutChangeRequested, PayoutChangeCancelled, RootPosted)
         with self._book.read() as journal:
             nodes = {row.node_index: row.node for row in journal.connection.execute(select(schema.nodes))}
-            payouts: dict[int, list[str]] = {}
+            registered: dict[int, str] = {}
             for row in journal.connection.execute(select(schema.payouts).order_by(schema.payouts.c.id)):
-                payouts.setdefault(row.node_index, []).append(row.payout)
-            newest = newest_block(journal, chain_id)
-            head = newest[0].number if newest is not None else 0
-            changes = events_of(journal, self._w3, chain_id, (PayoutChangeRequested,), head)
-        recent = {
-            change.index: change.payout
-            for change in changes
-            if isinstance(change, PayoutChangeRequested) and 0 <= now_s - change.effective_at_s < GRACE_S
-        }
+                registered.setdefault(row.node_index, row.payout)
+            events = dated_events_of(journal, self._w3, chain_id, kinds)
+        posted_at_s = max((at_s for at_s, event in events if isinstance(event, RootPosted)), default=0)
+        since_s, changes = min(posted_at_s, now_s - GRACE_S), _changes(events, now_s)
         return {
-            index: KnownNode(
-                node, frozenset([recent[index], *payouts[index][-2:]] if index in recent else payouts[index][-1:])
-            )
+            index: KnownNode(node, _accounts_since(since_s, registered[index], changes.get(index, [])))
             for index, node in nodes.items()
         }
+
+
+def _changes(events: Sequence[tuple[int, ChainEvent]], now_s: int) -> dict[int, list[PayoutChangeRequested]]:
+    """By node, the changes of its payout account that have taken effect, in order. What was cancelled before its time,
+    or replaced by another request, never does.
+    """
+    changes: dict[int, list[PayoutChangeRequested]] = {}
+    for at_s, event in events:
+        if isinstance(event, PayoutChangeRequested | PayoutChangeCancelled):
+            own = changes.setdefault(event.index, [])
+            if own and own[-1].effective_at_s > at_s:
+                own.pop()
+            if isinstance(event, PayoutChangeRequested):
+                own.append(event)
+    return {index: [change for change in own if change.effective_at_s <= now_s] for index, own in changes.items()}
+
+
+def _accounts_since(since_s: int, registered: str, changes: Sequence[PayoutChangeRequested]) -> frozenset[str]:
+    """The account that was to be paid at ``since_s``, and those that came after."""
+    accounts = [registered, *(change.payout for change in changes)]
+    return frozenset(accounts[sum(change.effective_at_s < since_s for change in changes) :])

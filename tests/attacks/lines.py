@@ -30,7 +30,9 @@ class Place:
     async def serve(self, name: str, handler: Handler, **_: Any) -> None:
         self._lines.handlers[self.peer_id, name] = handler
 
-    async def call(self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
+    async def call(
+        self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int, **_: Any
+    ) -> bytes:
         handler = self._lines.handlers.get((peer_id, name))
         if handler is None:
             raise UnreachableError(f"peer {peer_id} does not answer")

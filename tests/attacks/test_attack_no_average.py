@@ -78,7 +78,7 @@ class Garbage(BetrayedWorld):
 class Nobody:
     """A line on which nobody answers: what is wanted lies in the store."""
 
-    async def call(self, *_: Any) -> bytes:
+    async def call(self, *_: Any, **__: Any) -> bytes:
         raise UnreachableError("nobody is there")
 
     @contextmanager

@@ -10,7 +10,8 @@ import pytest
 from swarm_peers import StartPeer
 
 from anynode.blobs.store import BlobStore
-from anynode.swarm.payloads import CHUNKS, CHUNKS_MAX, MAKER_SHARE, fetch_payloads, serve_payloads
+from anynode.swarm.frames import HEADER, Kind, read_frame
+from anynode.swarm.payloads import CHUNKS, CHUNKS_MAX, MAKER_SHARE, PER_SOURCE, fetch_payloads, serve_payloads
 from anynode.swarm.peer import Peer
 from anynode_contracts.errors import RefusedError, StorageError, UnreachableError
 
@@ -92,6 +93,46 @@ async def test_the_keeper_gives_what_a_maker_lacks_refuses_or_owes_for_long(
 
     assert all(fetched.has(digest) for digest in makers)
     assert asked and max(asked) <= CHUNKS_MAX
+
+
+async def test_who_takes_a_request_and_keeps_silent_is_given_up(start_peer: StartPeer, tmp_path: Path) -> None:
+    fetcher = await start_peer("fetcher")
+    silent, other = [await start_peer(name, *fetcher.addresses) for name in ("silent", "other")]
+    kept, fetched = BlobStore(tmp_path / "kept"), BlobStore(tmp_path / "fetched")
+    chunks, asked, never = made(kept, 6), list[int](), asyncio.Event()
+
+    async def hang(peer_id: str, request: bytes) -> bytes:
+        asked.append(len(request) // 64)
+        await never.wait()
+        return b""
+
+    await silent.serve(CHUNKS, hang, limit_bytes=1 << 10)
+    await serve_payloads(other, kept, allow=allow_all)
+    makers, others = dict.fromkeys(chunks, silent.peer_id), [silent.peer_id, other.peer_id]
+
+    async with asyncio.timeout(60):
+        await fetch_payloads(fetcher, fetched, makers, "", others, at_once=1, silent_s=0.2)
+
+    assert all(fetched.has(digest) for digest in chunks)
+    assert asked == [1] * (PER_SOURCE + 1), "once in each lane, and once more in the end"
+
+
+async def test_every_part_of_an_answer_is_a_sign_of_life() -> None:
+    payload, reader, heard = bytes(range(256)) * 1024, asyncio.StreamReader(), list[int]()
+    sent = iter(payload[start : start + 1024] for start in range(0, len(payload), 1024))
+
+    def feed() -> None:
+        heard.append(1)
+        reader.feed_data(next(sent, b""))
+
+    reader.feed_data(HEADER.pack(Kind.ANSWER, len(payload)))
+    assert await read_frame(reader, limit_bytes=len(payload), heard=feed) == (Kind.ANSWER, payload)
+    assert len(heard) == 1 + len(payload) // 1024
+    broken = asyncio.StreamReader()
+    broken.feed_data(HEADER.pack(Kind.ANSWER, 9) + b"half")
+    broken.feed_eof()
+    with pytest.raises(EOFError):
+        await read_frame(broken, limit_bytes=9)
 
 
 async def test_a_maker_on_a_slow_line_has_to_send_little_where_a_keeper_has_a_good_one(

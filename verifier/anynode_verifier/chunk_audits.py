@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from anynode.blobs.store import BlobStore
@@ -17,6 +18,7 @@ from anynode.jobs.job import Job
 from anynode.rounds.course import ChunkResult
 from anynode.rounds.effects import AverageAgain
 from anynode.rounds.events import AveragedAgain
+from anynode.rounds.giving import look_s
 from anynode.rounds.judgements import ReductionJudged
 from anynode.swarm.blob_exchange import fetch_manifest
 from anynode.swarm.payloads import fetch_payloads
@@ -36,7 +38,10 @@ CHUNKS_AT_ONCE = 8
 FETCHES_MAX = 3
 PAUSE_S = 2.0
 """Who does not answer now may in a moment."""
+MANIFESTS_AT_ONCE = 16
 MANIFEST_TIMEOUT_S = 20.0
+SILENT_S = 20.0
+"""Who sends nothing for so long keeps silent. Who is slow is not given up, but in the end for the time of the look."""
 
 Payloads = Mapping[int, tuple[str, ...]]
 """By slot, the hashes of the chunks of its update."""
@@ -78,7 +83,7 @@ class ChunkAuditor:
         return AveragedAgain(effect.open.round, tuple(found))
 
     async def _differing(self, effect: AverageAgain, drawn: Sequence[ChunkResult]) -> list[ReductionJudged]:
-        payloads = await self._manifests(effect, {slot for entry in drawn for slot in entry.senders})
+        payloads = await self._contributions(effect, drawn)
         found: list[ReductionJudged] = []
         for start in range(0, len(drawn), CHUNKS_AT_ONCE):
             found += await self._judged(effect, drawn[start : start + CHUNKS_AT_ONCE], payloads)
@@ -87,7 +92,6 @@ class ChunkAuditor:
     async def _judged(
         self, effect: AverageAgain, entries: Sequence[ChunkResult], payloads: Payloads
     ) -> list[ReductionJudged]:
-        await self._fetch(effect, entries, payloads)
         there = [entry for entry in entries if self._is_here(entry, payloads)]
         missing = "its reducer does not give what it has averaged, and nobody else has it"
         lacking = [entry for entry in entries if entry not in there]
@@ -110,51 +114,83 @@ class ChunkAuditor:
 
     # ------------------------------------------------------------ contributions
 
-    async def _manifests(self, effect: AverageAgain, slots: Iterable[int]) -> Payloads:
+    async def _contributions(self, effect: AverageAgain, drawn: Sequence[ChunkResult]) -> Payloads:
+        """Bring here what these chunks average, as far as it comes in the time of a look."""
+        limit_s = look_s(effect.open.work_s + effect.open.exchange_s)
+        payloads: dict[int, tuple[str, ...]] = {}
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._manifests(effect, drawn, payloads)
+                await self._fetch(effect, drawn, payloads, limit_s / 2)
+        except TimeoutError:
+            log.info("round %d: contributions have not come within %.0f s", effect.open.round, limit_s)
+        return payloads
+
+    async def _manifests(
+        self, effect: AverageAgain, drawn: Sequence[ChunkResult], payloads: dict[int, tuple[str, ...]]
+    ) -> None:
         """The chunks of each sender's update, for all of whom its manifest can be had."""
         roots = {item.slot: item.update_root for item in effect.seal.commitments}
-        members = effect.open.members
-        reducers = [members[item.slot].peer for item in effect.assign.reducers]
-        found: dict[int, tuple[str, ...]] = {}
-        for slot in sorted(slots):
-            sources = list(dict.fromkeys([members[slot].peer, *reducers, *self._others()]))
+        turns = asyncio.Semaphore(MANIFESTS_AT_ONCE)
+
+        async def look(slot: int) -> None:
+            # In no order that anybody knows, or silent ones might stand before all others in every look.
+            holders = {slot, *(entry.reducer for entry in drawn if slot in entry.senders)}
+            sources = [effect.open.members[holder].peer for holder in holders]
+            random.SystemRandom().shuffle(sources)
             try:
-                manifest = await fetch_manifest(
-                    self._peer,
-                    self._store,
-                    roots[slot],
-                    "update",
-                    sources,
-                    size_max_bytes=UPDATE_BYTES_MAX,
-                    timeout_s=MANIFEST_TIMEOUT_S,
-                )
+                async with turns:
+                    manifest = await fetch_manifest(
+                        self._peer,
+                        self._store,
+                        roots[slot],
+                        "update",
+                        [*sources, *self._others()],
+                        size_max_bytes=UPDATE_BYTES_MAX,
+                        timeout_s=MANIFEST_TIMEOUT_S,
+                    )
             except UserError as error:
                 log.info("round %d, slot %d: no manifest (%s)", effect.open.round, slot, error)
-                continue
-            found[slot] = tuple(chunk.hash for chunk in manifest.chunks)
-        return found
+            else:
+                payloads[slot] = tuple(chunk.hash for chunk in manifest.chunks)
 
-    async def _fetch(self, effect: AverageAgain, entries: Sequence[ChunkResult], payloads: Payloads) -> None:
-        """From the reducers first, then from the senders themselves, from witnesses and from other verifiers."""
+        await asyncio.gather(*(look(slot) for slot in sorted({slot for entry in drawn for slot in entry.senders})))
+
+    async def _fetch(
+        self, effect: AverageAgain, drawn: Sequence[ChunkResult], payloads: Payloads, limit_s: float
+    ) -> None:
+        """From the reducers first, for no longer than ``limit_s``, and of each first what only it has. Then from the
+        senders themselves, from witnesses and from other verifiers: who has kept silent once is not waited for again.
+        """
         members = effect.open.members
-        witnesses = {item.chunk: members[item.witness].peer for item in effect.assign.reducers}
-        from_reducers = {
-            digest: members[entry.reducer].peer for entry in entries for _, digest in _contributions(entry, payloads)
-        }
+        witnesses = {item.chunk: item.witness for item in effect.assign.reducers}
+        wanted = [(entry, slot, digest) for entry in drawn for slot, digest in _contributions(entry, payloads)]
+        wanted.sort(key=lambda item: item[1] != item[0].reducer)
+        from_reducers = {digest: members[entry.reducer].peer for entry, _, digest in wanted}
         from_senders = {
-            digest: members[slot].peer for entry in entries for slot, digest in _contributions(entry, payloads)
+            digest: members[slot if slot != entry.reducer else witnesses[entry.chunk]].peer
+            for entry, slot, digest in wanted
         }
-        others = list(dict.fromkeys([*(witnesses[entry.chunk] for entry in entries), *self._others()]))
-        for turn in range(FETCHES_MAX):
+        beside = [members[witnesses[entry.chunk]].peer for entry in drawn]
+        others = list(dict.fromkeys([*beside, *self._others()]))
+        for turn in range(1 if effect.look else FETCHES_MAX):
             if turn:
                 await asyncio.sleep(PAUSE_S)
-            for makers, also in ((from_reducers, ()), (from_senders, others)):
-                try:
-                    await fetch_payloads(self._peer, self._store, makers, "", also)
-                except UnreachableError as error:
-                    log.info("round %d: contributions are missing (%s)", effect.open.round, error)
-                else:
-                    return
+            if await self._all_come(from_reducers, (), limit_s) or await self._all_come(from_senders, others):
+                return
+            log.info("round %d: contributions are missing", effect.open.round)
+
+    async def _all_come(self, makers: Mapping[str, str], others: Sequence[str], limit_s: float | None = None) -> bool:
+        """Fetch one contribution at a time: what has come has come when a slow line runs out of time."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await fetch_payloads(self._peer, self._store, makers, "", others, at_once=1, silent_s=SILENT_S)
+        except UnreachableError as error:
+            log.debug("%s", error)
+            return False
+        except TimeoutError:
+            return False
+        return True
 
     def _is_here(self, entry: ChunkResult, payloads: Payloads) -> bool:
         contributions = _contributions(entry, payloads)

@@ -12,6 +12,7 @@ from anynode.rounds import coordinator
 from anynode.rounds.audits import Audit
 from anynode.rounds.ballots import Expected
 from anynode.rounds.course import Assign, Open
+from anynode.rounds.giving import look_s
 from anynode.rounds.judgements import Verdict
 from anynode.rounds.records import Body
 from anynode.rounds.standing import EVERY_TIME_PPM
@@ -52,7 +53,8 @@ def check_s(body: Body, state: coordinator.State) -> float:
             return longest_s * _newcomers(state, body.accepted)
         case Verdict():
             repeated = (item.evidence in ("exact", "tolerant") or item.outcome == "void" for item in body.judged)
-            return longest_s * sum(repeated)
+            looks = any(item.outcome != "void" for item in body.reductions)
+            return longest_s * sum(repeated) + looks * look_s(longest_s)
         case _:
             return 0.0
 

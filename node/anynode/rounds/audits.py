@@ -58,8 +58,8 @@ def replay_key(effect: Replay) -> str:
 @dataclass(frozen=True, slots=True)
 class Audit:
     """A closed round on its way to its verdict. ``looks``: how often its chunks were averaged again, for the last time
-    at ``looked_at``. What nobody had given was asked for in round ``asked_in``, if members were at their work then, and
-    in these rounds ``in_vain``.
+    at ``looked_at``. What nobody had given is asked for from the work of round ``asked_from`` on, and was ``in_vain``
+    through that of these rounds.
     """
 
     open: Open
@@ -71,7 +71,7 @@ class Audit:
     averaged: AveragedAgain | None = None
     looks: int = 0
     looked_at: float = 0.0
-    asked_in: int = -1
+    asked_from: int = -1
     in_vain: frozenset[int] = frozenset()
     assigns: tuple[Assign, ...] = ()
     closed_at: float = 0.0
@@ -159,16 +159,19 @@ class Audit:
         chunks = self.drawn.chunks if self.averaged is None else self.withheld
         return AverageAgain(self.open, self.seal, self.assign, self.result, chunks, self.looks) if chunks else None
 
-    def with_averages(self, message: AveragedAgain, working_in: int, now: float) -> Audit:
-        """What a further look has found; ``working_in`` is the round that members work in now, -1 if they do not."""
+    def with_averages(self, message: AveragedAgain, worked_in: int, now: float) -> Audit:
+        """What a further look has found; ``worked_in`` is the round that members work in now, or have worked in last. A
+        reducer that keeps silent makes a look last: so it counts for each round that was worked in meanwhile.
+        """
         found = (
             {item.chunk: item for item in self.averaged.found if item.outcome != "withheld"} if self.averaged else {}
         )
         found |= {item.chunk: item for item in message.found}
         averaged = AveragedAgain(message.round, tuple(found[chunk] for chunk in sorted(found)))
         audit = replace(self, averaged=averaged, looks=self.looks + 1, looked_at=now)
-        all_along = bool(audit.withheld) and working_in == self.asked_in >= 0
-        return replace(audit, in_vain=self.in_vain.union([working_in])) if all_along else audit
+        if not audit.withheld or self.asked_from < 0:
+            return audit
+        return replace(audit, in_vain=self.in_vain.union(range(self.asked_from, worked_in + 1)))
 
     def settled(self, item: ReductionJudged, seals: Sequence[Seal]) -> ReductionJudged:
         """What becomes of a chunk that is not as it must be; ``seals`` are those of the newest rounds."""

@@ -209,9 +209,14 @@ def lost_at(state: State, node: Node) -> float:
     return silent_at if node.gone_at is None else min(node.gone_at, silent_at)
 
 
-def working_in(state: State) -> int:
-    """The round that members work in now, -1 if they do not."""
-    return state.open.round if state.open is not None and state.phase is Phase.WORKING else -1
+def next_worked_in(state: State) -> int:
+    """The round that members work in now; if they do not, the one that they will work in next."""
+    return state.round + (state.phase in (Phase.ADMITTING, Phase.EXCHANGING, Phase.APPLYING))
+
+
+def last_worked_in(state: State) -> int:
+    """The round that members work in now; if they do not, the one that they have worked in last."""
+    return state.round - (state.phase in (Phase.WAITING, Phase.FINISHED))
 
 
 def unheard(state: State, node: Node) -> bool:

@@ -21,8 +21,20 @@ GIVE_S = 40.0
 """And so long after the close of its round, also where the job is over: a process that has died is back by then, and
 members stay a little longer.
 """
+LOOKS_MIN = 3
+"""And it was asked so many times: a look may last through several rounds, and a process may have been dead at its one
+moment.
+"""
+LOOK_S_MIN = 60.0
 SEALS_KEPT = 32
 ASK_PAUSE_S = 5.0
+
+
+def look_s(round_s: float) -> float:
+    """How long one look may take at what was averaged in a round that may last ``round_s``: who has sent its own chunks
+    to everybody in that time can send as much of what it has averaged. What has come by then is not asked for again.
+    """
+    return max(LOOK_S_MIN, round_s)
 
 
 def is_settled(round_: int, seals: Sequence[Seal]) -> bool:

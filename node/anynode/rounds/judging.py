@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from anynode.rounds.absorbing import append
 from anynode.rounds.audits import Audit, verdict_of
-from anynode.rounds.coordination import Phase, State, Step, ask, working_in
+from anynode.rounds.coordination import Phase, State, Step, ask, next_worked_in
 from anynode.rounds.effects import AverageAgain, DrawAudits, Hear
-from anynode.rounds.giving import ASK_PAUSE_S, ASKED_ROUNDS, GIVE_S, is_settled
+from anynode.rounds.giving import ASK_PAUSE_S, ASKED_ROUNDS, GIVE_S, LOOKS_MIN, is_settled
 from anynode.rounds.hearing import hearing_key
 
 
@@ -48,18 +48,19 @@ def _average(state: State, audit: Audit, again: AverageAgain, now: float) -> Ste
     asked, effects = ask(state, average_key(again), again, now)
     if not effects:
         return state, []
-    audits = {**asked.audits, again.open.round: replace(audit, asked_in=working_in(state))}
+    audits = {**asked.audits, again.open.round: replace(audit, asked_from=next_worked_in(state))}
     return replace(asked, audits=audits), effects
 
 
 def _asked_enough(state: State, audit: Audit, now: float) -> bool:
-    """Whether what nobody has given is waited for no longer: reducers have had rounds to give it in, or there are none
-    to come.
+    """Whether what nobody has given is waited for no longer: reducers were asked for it often enough, and have had
+    rounds to give it in, or there are none to come.
     """
     opened = audit.open
     longest_s = 2 * ASKED_ROUNDS * (opened.work_s + opened.exchange_s)
     over = state.phase is Phase.FINISHED or now >= audit.closed_at + longest_s
-    return now >= audit.closed_at + GIVE_S and (over or is_settled(opened.round, state.seals))
+    settled = over or is_settled(opened.round, state.seals)
+    return settled and audit.looks >= LOOKS_MIN and now >= audit.closed_at + GIVE_S
 
 
 def advance_appeals(state: State, now: float) -> Step:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from anynode.rounds import asking
 from anynode.rounds.audits import Audit
-from anynode.rounds.coordination import Node, Phase, State, Step, with_node, working_in
+from anynode.rounds.coordination import Node, Phase, State, Step, last_worked_in, with_node
 from anynode.rounds.correcting import correction_key, give_up, take_in_correction, take_in_excision
 from anynode.rounds.effects import Answer, SendRecords
 from anynode.rounds.events import (
@@ -87,7 +87,7 @@ def take_in(state: State, message: CoordinatorMessage, now: float) -> Step:
         case Answered() | Recomputed() if message.round in state.audits:
             return _with_audit(state, message.round, state.audits[message.round].with_task(message)), []
         case AveragedAgain() if message.round in state.audits:
-            audit = state.audits[message.round].with_averages(message, working_in(state), now)
+            audit = state.audits[message.round].with_averages(message, last_worked_in(state), now)
             return _with_audit(state, message.round, audit), []
         case Excise():
             return take_in_excision(state, message), []

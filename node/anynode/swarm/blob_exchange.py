@@ -44,7 +44,16 @@ OnProgress = Callable[[int, int], None]
 class Caller(Protocol):
     """The part of :class:`anynode.swarm.peer.Peer` that fetching needs."""
 
-    async def call(self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes: ...
+    async def call(
+        self,
+        peer_id: str,
+        name: str,
+        request: bytes,
+        timeout_s: float,
+        limit_bytes: int,
+        *,
+        silent_s: float | None = None,
+    ) -> bytes: ...
 
     def blaming(self, peer_id: str) -> AbstractContextManager[None]: ...
 

@@ -41,11 +41,20 @@ class Dialer:
     conduct: Conduct
     daemon_ended: Callable[[], bool]
 
-    async def call(self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
+    async def call(
+        self,
+        peer_id: str,
+        name: str,
+        request: bytes,
+        timeout_s: float,
+        limit_bytes: int,
+        *,
+        silent_s: float | None = None,
+    ) -> bytes:
         """See :meth:`anynode.swarm.peer.Peer.call`."""
         protocol = protocol_name(name, self.ours.protocols[0])
         try:
-            return await self._exchange(peer_id, protocol, request, timeout_s, limit_bytes)
+            return await self._exchange(peer_id, protocol, request, timeout_s, limit_bytes, silent_s=silent_s)
         except DaemonRefusal as refusal:
             if NOT_SUPPORTED not in str(refusal):
                 raise unreachable_peer(peer_id, str(refusal)) from refusal
@@ -126,40 +135,67 @@ class Dialer:
             return error
         return None
 
-    async def _exchange(self, peer_id: str, protocol: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
+    async def _exchange(
+        self,
+        peer_id: str,
+        protocol: str,
+        request: bytes,
+        timeout_s: float,
+        limit_bytes: int,
+        *,
+        silent_s: float | None = None,
+    ) -> bytes:
+        clock = asyncio.get_running_loop().time
+        silence = asyncio.timeout(silent_s)
+
+        def heard() -> None:
+            silence.reschedule(None if silent_s is None else clock() + silent_s)
+
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s), silence:
                 kept = self.streams.kept(peer_id, protocol)
                 if kept is not None:
                     # The peer may just have closed it; every request may be sent again without harm.
                     with contextlib.suppress(OSError, EOFError):
-                        return await self._over(kept, peer_id, protocol, request, limit_bytes)
+                        return await self._over(kept, peer_id, protocol, request, limit_bytes, heard=heard)
                 stream = await self.control.open_stream(peer_id, protocol)
-                return await self._over(stream, peer_id, protocol, request, limit_bytes)
+                return await self._over(stream, peer_id, protocol, request, limit_bytes, heard=heard)
         except TimeoutError as error:
+            waited_s = silent_s if silent_s is not None and silence.expired() else timeout_s
             raise UnreachableError(
-                f"peer {short(peer_id)} did not answer {protocol} within {timeout_s:g} s; it may be busy or gone,"
+                f"peer {short(peer_id)} did not answer {protocol} within {waited_s:g} s; it may be busy or gone,"
                 " try again"
             ) from error
         except (OSError, EOFError) as error:
             raise self._broken_off(peer_id) from error
 
-    async def _over(self, stream: Stream, peer_id: str, protocol: str, request: bytes, limit_bytes: int) -> bytes:
+    async def _over(
+        self,
+        stream: Stream,
+        peer_id: str,
+        protocol: str,
+        request: bytes,
+        limit_bytes: int,
+        *,
+        heard: Callable[[], None],
+    ) -> bytes:
         """One request over a stream, which is kept if all went well."""
         try:
-            answer = await self._request(stream, peer_id, request, limit_bytes)
+            answer = await self._request(stream, peer_id, request, limit_bytes, heard)
         except BaseException:
             await close_stream(stream[1])
             raise
         self.streams.give_back(peer_id, protocol, stream)
         return answer
 
-    async def _request(self, stream: Stream, peer_id: str, request: bytes, limit_bytes: int) -> bytes:
+    async def _request(
+        self, stream: Stream, peer_id: str, request: bytes, limit_bytes: int, heard: Callable[[], None]
+    ) -> bytes:
         reader, writer = stream
         for part in frame(Kind.REQUEST, request):
             writer.write(part)  # not drained: a refusal may come before all is sent
         try:
-            kind, payload = await read_frame(reader, limit_bytes=limit_bytes)
+            kind, payload = await read_frame(reader, limit_bytes=limit_bytes, heard=heard)
         except PeerRefusedError as error:
             offence = Offence.OVERSIZE if error.code == Code.TOO_LARGE else Offence.FRAME
             raise self._no_answer(peer_id, offence, f"peer {short(peer_id)}: {error}", error.code) from error

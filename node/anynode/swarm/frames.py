@@ -11,6 +11,7 @@ import asyncio
 import enum
 import re
 import struct
+from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,7 @@ from anynode_contracts.errors import RefusedError
 HEADER = struct.Struct(">BI")
 FRAME_BYTES_MAX = 96 << 20
 ERROR_BYTES_MAX = 4096
+PART_BYTES = 1 << 16
 SENTENCE_CHARS_MAX = 500
 RETRY_AFTER_MS_MAX = 600_000
 
@@ -93,11 +95,22 @@ def parse_error(payload: bytes, peer_id: str) -> PeerRefusedError:
     )
 
 
-async def read_frame(reader: asyncio.StreamReader, *, limit_bytes: int) -> tuple[Kind, bytes]:
+async def read_frame(
+    reader: asyncio.StreamReader, *, limit_bytes: int, heard: Callable[[], None] = lambda: None
+) -> tuple[Kind, bytes]:
     """The next frame. Raises ``PeerRefusedError`` if it is malformed or its payload is over ``limit_bytes`` (error
-    frames have their own limit), and ``EOFError`` if the stream ends before it does."""
+    frames have their own limit), and ``EOFError`` if the stream ends before it does. ``heard`` is called whenever a
+    part of it has come."""
     kind, size = await read_header(reader, limit_bytes=limit_bytes)
-    return kind, await reader.readexactly(size)
+    heard()
+    payload = bytearray()
+    while len(payload) < size:
+        part = await reader.read(min(size - len(payload), PART_BYTES))
+        if not part:
+            raise asyncio.IncompleteReadError(bytes(payload), size)
+        payload += part
+        heard()
+    return kind, bytes(payload)
 
 
 async def read_header(reader: asyncio.StreamReader, *, limit_bytes: int) -> tuple[Kind, int]:

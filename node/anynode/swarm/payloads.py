@@ -58,14 +58,17 @@ async def fetch_payloads(
     *,
     hedge_after_s: float = HEDGE_AFTER_S,
     service: str = CHUNKS,
+    at_once: int = CHUNKS_MAX,
+    silent_s: float | None = None,
 ) -> None:
     """Bring chunks into the store from several peers at once: ``makers`` maps each to who has made it, and ``keeper``,
     if there is one, has them all.
 
     A source gets the next request when it has answered the last, so that whoever has the better line gives more: homes
     need not send what a data centre can. The keeper is also asked for what a maker owes for longer than
-    ``hedge_after_s``. What these do not give is asked of ``others``. Raises ``UnreachableError`` when nobody gives a
-    chunk, ``StorageError`` when the disk is full.
+    ``hedge_after_s``. What these do not give is asked of ``others``. A request is for ``at_once`` chunks; whoever sends
+    nothing for ``silent_s`` is given up. Raises ``UnreachableError`` when nobody gives a chunk, ``StorageError`` when
+    the disk is full.
     """
     missing = await asyncio.to_thread(lambda: [digest for digest in makers if not store.has(digest)])
     gathering = _Gathering(
@@ -75,11 +78,14 @@ async def fetch_payloads(
         keeper=keeper,
         service=service,
         hedge_after_s=hedge_after_s,
+        at_once=at_once,
+        silent_s=silent_s,
     )
     await gathering.run()
     for source in others:
-        for batch in _batches(list(gathering.left)):
-            await gathering.ask(source, batch)
+        for batch in gathering.batches():
+            if not await gathering.ask(source, batch):
+                break
     if gathering.left:
         digest = next(iter(gathering.left))
         raise UnreachableError(
@@ -99,8 +105,11 @@ class _Gathering:
         keeper: str,
         service: str,
         hedge_after_s: float,
+        at_once: int,
+        silent_s: float | None,
     ) -> None:
         self.left = dict.fromkeys(makers)
+        self._at_once, self._silent_s = at_once, silent_s
         self._keeper, self._service = keeper, service
         self._peer, self._store, self._hedge_after_s = peer, store, hedge_after_s
         self._waiting: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -126,6 +135,12 @@ class _Gathering:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
+
+    def batches(self) -> Iterator[Sequence[str]]:
+        """What is left, a request's worth at a time."""
+        digests = list(self.left)
+        for start in range(0, len(digests), self._at_once):
+            yield digests[start : start + self._at_once]
 
     async def ask(self, source: str, batch: Sequence[str]) -> bool:
         """Keep what a source gives of a batch. False if it is of no use any more: silent, refusing or lying."""
@@ -154,14 +169,16 @@ class _Gathering:
         waiting = self._waiting[maker]
         while waiting:
             most = max(1, len(waiting) // MAKER_SHARE) if self._keeper else len(waiting)
-            if not await self.ask(maker, [waiting.popleft() for _ in range(min(most, CHUNKS_MAX))]):
+            if not await self.ask(maker, [waiting.popleft() for _ in range(min(most, self._at_once))]):
                 return
 
     async def _call(self, source: str, request: bytes) -> bytes:
         """Ask, and wait as long as the source asks us to."""
         for _ in range(WAITS_MAX):
             try:
-                return await self._peer.call(source, self._service, request, ANSWER_TIMEOUT_S, ANSWER_BYTES_MAX)
+                return await self._peer.call(
+                    source, self._service, request, ANSWER_TIMEOUT_S, ANSWER_BYTES_MAX, silent_s=self._silent_s
+                )
             except PeerRefusedError as error:
                 if error.code not in (Code.RATE_LIMITED, Code.BUSY):
                     raise
@@ -185,20 +202,15 @@ class _Gathering:
     def _last_of_longest(self) -> list[str]:
         longest = max(self._waiting.values(), key=len)
         # Half of what waits, so that both ends finish together.
-        count = min(CHUNKS_MAX, -(-len(longest) // 2))
+        count = min(self._at_once, -(-len(longest) // 2))
         return [longest.pop() for _ in range(count)]
 
     def _owed_for_long(self) -> list[str]:
         now_s = self._clock()
         due = [digest for digest, since_s in self._since_s.items() if now_s - since_s >= self._hedge_after_s]
-        for digest in due[:CHUNKS_MAX]:
+        for digest in due[: self._at_once]:
             self._since_s[digest] = now_s
-        return due[:CHUNKS_MAX]
-
-
-def _batches(digests: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(digests), CHUNKS_MAX):
-        yield digests[start : start + CHUNKS_MAX]
+        return due[: self._at_once]
 
 
 def _answer(store: BlobStore, digests: Sequence[str]) -> bytes:

@@ -212,8 +212,11 @@ class Peer:
         request: bytes,
         timeout_s: float = CALL_TIMEOUT_S,
         limit_bytes: int = ANSWER_BYTES_MAX,
+        *,
+        silent_s: float | None = None,
     ) -> bytes:
-        """Send ``request`` to handler ``name`` of a peer and return its answer of at most ``limit_bytes``.
+        """Send ``request`` to handler ``name`` of a peer and return its answer of at most ``limit_bytes``. ``silent_s``
+        is how long nothing of it may come: who is slow is given its time, up to ``timeout_s``, and who is silent not.
 
         A call to oneself runs the handler directly. Raises ``PeerRefusedError`` (a ``RefusedError`` with code and
         retry time) when the peer says no or breaks the protocol, ``UnreachableError`` when it does not answer.
@@ -223,7 +226,7 @@ class Peer:
             return await self._services[name].respond(peer_id, request)
         self.conduct.require_not_dropped(peer_id)
         self.traffic.sent(name, len(request))
-        answer = await self._dialer.call(peer_id, name, request, timeout_s, limit_bytes)
+        answer = await self._dialer.call(peer_id, name, request, timeout_s, limit_bytes, silent_s=silent_s)
         self.traffic.received(name, len(answer))
         return answer
 

@@ -14,7 +14,7 @@ from anynode.rounds.coordinator import Phase
 from anynode.rounds.course import Open, Result, Seal
 from anynode.rounds.effects import AverageAgain
 from anynode.rounds.events import AveragedAgain, Drawn, Tick
-from anynode.rounds.giving import ASK_PAUSE_S, ASKED_ROUNDS, GIVE_S
+from anynode.rounds.giving import ASK_PAUSE_S, ASKED_ROUNDS, GIVE_S, LOOKS_MIN
 from anynode.rounds.judgements import ReductionJudged, Verdict
 from anynode.rounds.reductions import (
     FLOOR_PPM,
@@ -127,21 +127,28 @@ class Asked:
         self.missing = ReductionJudged(entry.chunk, entry.reducer, self.reducer, "withheld", "nobody gives it")
         self.centre.feed(Drawn(0, "7" * 64, "0x", (), (entry.chunk,)))
         assert [asked.look for asked in self.centre.pick(AverageAgain)] == [0]
-        self.centre.feed_until_still(AveragedAgain(0, (self.missing,)))
-        self.looks = 1
+        self.looks = 0
+        self.end_look(self.missing)
 
     def look(self, *found: ReductionJudged) -> None:
         """A pause has passed: the chunk is asked for once more."""
+        self.begin_look()
+        self.end_look(*found)
+
+    def begin_look(self) -> None:
         self.centre.now += ASK_PAUSE_S
         self.centre.hear(ALICE, BOB, CAROL)
         self.centre.feed(Tick())
-        key = f"average 0 {self.looks}"
-        assert key in self.centre.state.asked
+        assert f"average 0 {self.looks}" in self.centre.state.asked
+
+    def end_look(self, *found: ReductionJudged) -> None:
         self.centre.feed_until_still(AveragedAgain(0, found))
         self.looks += 1
 
-    def round(self, *names: str, asked: bool = True) -> None:
-        """A round in which these work, and all are asked while they do."""
+    def round(self, *names: str, asked: bool | None = True) -> None:
+        """A round in which these work, and all are asked while they do, or only between their work and that of the next
+        round; None: one look lasts.
+        """
         self.centre.hear(ALICE, BOB, CAROL)
         assert self.centre.state.phase is Phase.WORKING
         if asked:
@@ -155,6 +162,9 @@ class Asked:
             self.centre.hear(ALICE, BOB, CAROL)
         if self.centre.state.phase is Phase.ADMITTING:
             self.centre.replay()
+        if asked is False:
+            assert self.centre.state.phase is Phase.EXCHANGING
+            self.look(self.missing)
         self.centre.exchange()
         self.centre.close(ALICE, BOB, CAROL)
         self.centre.judge(self.centre.state.round - 1)
@@ -178,6 +188,32 @@ def test_who_works_on_and_gives_nothing_while_it_is_asked_withholds() -> None:
     asked.wait()
     assert asked.outcomes == ["withheld"]
     assert asked.centre.state.nodes[asked.reducer].banned == "nobody gives it"
+
+
+def test_a_look_counts_for_every_round_that_is_worked_in_while_it_lasts() -> None:
+    """A reducer that takes the question and never answers makes each look as long as it can."""
+    asked = Asked()
+    for _ in range(2):
+        asked.begin_look()
+        asked.round(ALICE, BOB, CAROL, asked=None)
+        asked.round(ALICE, BOB, CAROL, asked=None)
+        assert asked.outcomes == ["none yet"]
+        asked.end_look(asked.missing)
+    asked.wait()
+    assert asked.outcomes == ["withheld"]
+
+
+def test_one_look_however_long_condemns_nobody() -> None:
+    """It may have found a reducer dead at its one moment, and have waited for others since."""
+    asked = Asked()
+    asked.begin_look()
+    for _ in range(ASKED_ROUNDS):
+        asked.round(ALICE, BOB, CAROL, asked=None)
+    asked.wait()
+    asked.end_look(asked.missing)
+    assert asked.outcomes == ["none yet"], "it is asked once more"
+    asked.look()
+    assert asked.outcomes == []
 
 
 def test_what_is_given_late_is_averaged_and_nobody_is_blamed() -> None:
@@ -214,7 +250,9 @@ def test_who_has_gone_meanwhile_withholds_nothing(worked: tuple[int, ...]) -> No
 def test_where_no_round_follows_it_is_settled_in_time() -> None:
     asked = Asked()
     asked.centre.now += 2 * ASKED_ROUNDS * (RULES.work_s + RULES.exchange_s)
-    asked.centre.feed_until_still(Tick())
+    while asked.looks < LOOKS_MIN:
+        assert asked.outcomes == ["none yet"]
+        asked.look(asked.missing)
     assert asked.outcomes == ["void"]
 
 

@@ -17,6 +17,7 @@ from anynode.blobs.store import BlobStore
 from anynode.exact.layout import chunk_specs
 from anynode.rounds.course import Assign, ChunkResult, Committed, Member, Open, Reducer, Result, Seal
 from anynode.rounds.effects import AverageAgain
+from anynode.swarm.payloads import CHUNKS, PER_SOURCE
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits, ReduceInput, ReduceSpec
@@ -32,7 +33,15 @@ NODES = (ALICE, BOB)
 class Nobody:
     """A swarm in which no peer answers any more."""
 
-    async def call(self, peer_id: str, name: str, *_: Any) -> bytes:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float | None]] = []
+        self.hangs = False
+
+    async def call(self, peer_id: str, name: str, *_: Any, silent_s: float | None = None) -> bytes:
+        if name == CHUNKS:
+            self.asked.append((peer_id, silent_s))
+        if self.hangs:
+            await asyncio.Event().wait()
         raise UnreachableError("nobody is there")
 
     @contextmanager
@@ -41,14 +50,16 @@ class Nobody:
 
 
 @asynccontextmanager
-async def round_of(folder: Path) -> AsyncIterator[tuple[ChunkAuditor, AverageAgain, BlobStore]]:
+async def round_of(
+    folder: Path, peers: Nobody | None = None
+) -> AsyncIterator[tuple[ChunkAuditor, AverageAgain, BlobStore]]:
     """A round of two workers whose chunks are averaged rightly, and who audits it from a store that has all of it."""
     home = JobHome(folder / "job")
     home.files.mkdir(parents=True)
     job = make_small_job(home.files)
     store = BlobStore(folder / "blobs")
     trainers = trainer_keeper(store.folder, home, "first.log", Limits())
-    auditor = ChunkAuditor(job.job, home, cast(Peer, Nobody()), store, trainers=trainers, others=list)
+    auditor = ChunkAuditor(job.job, home, cast(Peer, peers or Nobody()), store, trainers=trainers, others=list)
     try:
         yield auditor, await trained(job, trainers, store), store
     finally:
@@ -101,6 +112,12 @@ async def trained(job: SmallJob, trainers: TrainerKeeper, store: BlobStore) -> A
     )
 
 
+def lose(effect: AverageAgain, slot: int, store: BlobStore) -> None:
+    """Whatever a slot has sent is not here."""
+    for chunk in store.manifest(effect.seal.commitments[slot].update_root, "update").chunks:
+        (store.folder / chunk.hash[:2] / chunk.hash[2:]).unlink()
+
+
 def changed(effect: AverageAgain, chunk: int, **changes: Any) -> AverageAgain:
     entries = tuple(replace(entry, **changes) if entry.chunk == chunk else entry for entry in effect.result.chunks)
     return replace(effect, result=replace(effect.result, chunks=entries))
@@ -124,5 +141,41 @@ def test_a_wrong_average_is_rejected_and_what_nobody_gives_is_withheld(
             (store.folder / first[:2] / first[2:]).unlink()
             (item,) = (await auditor.average_again(honest)).found
             assert (item.chunk, item.outcome) == (1, "withheld")
+
+    asyncio.run(audit())
+
+
+def test_a_reducer_that_keeps_silent_holds_up_a_further_look_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of its chunks are looked at, and though it has sent to all of them itself."""
+    monkeypatch.setattr(chunk_audits, "CHUNKS_AT_ONCE", 1)
+
+    async def audit() -> None:
+        peers = Nobody()
+        async with round_of(tmp_path, peers) as (auditor, honest, store):
+            lose(honest, 1, store)
+            members = tuple(replace(member, peer=f"peer {member.slot}") for member in honest.open.members)
+            again = replace(honest, open=replace(honest.open, members=members), look=1)
+            found = (await auditor.average_again(again)).found
+            assert [(item.chunk, item.outcome) for item in found] == [(chunk, "withheld") for chunk in honest.chunks]
+            to_reducer = [silent_s for peer_id, silent_s in peers.asked if peer_id == "peer 1"]
+            assert to_reducer == [chunk_audits.SILENT_S] * PER_SOURCE
+
+    asyncio.run(audit())
+
+
+def test_a_look_ends_though_an_answer_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends a byte now and then is not silent; what does not come in time is asked for again."""
+    monkeypatch.setattr(chunk_audits, "look_s", lambda _: 0.2)
+
+    async def audit() -> None:
+        peers = Nobody()
+        async with round_of(tmp_path, peers) as (auditor, honest, store):
+            lose(honest, 1, store)
+            peers.hangs = True
+            async with asyncio.timeout(60):
+                found = (await auditor.average_again(honest)).found
+            assert {item.outcome for item in found} == {"withheld"}
 
     asyncio.run(audit())

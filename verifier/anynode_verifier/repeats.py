@@ -63,6 +63,7 @@ class Repeats:
     ) -> None:
         self._replay, self._draws, self._pause_s = replay, draws, pause_s
         self._looks: dict[tuple[int, int], asyncio.Task[Replayed]] = {}
+        self._judged: set[int] = set()
 
     async def admitted(self, opened: Open, seal: Seal, assign: Assign) -> None:
         """Raises ``RefusedError`` when work is accepted for admission that is wrong here."""
@@ -94,16 +95,26 @@ class Repeats:
         return not proven or self._draws(round_, slot)
 
     async def look(self, effect: Replay) -> Replayed:
-        """What is found here. Raises ``UserError`` where that cannot be known now."""
+        """What is found here. Raises ``UserError`` where that cannot be known now, or need not be known any more."""
         key = effect.open.round, effect.slot
         look = self._looks.get(key)
         if look is None or (look.done() and (look.cancelled() or look.exception() is not None)):
+            if effect.open.round in self._judged:
+                raise RefusedError(f"round {effect.open.round} is judged; nothing of it is repeated any more")
             look = self._looks[key] = asyncio.create_task(self._found(effect))
-        return await asyncio.shield(look)
+        await asyncio.wait([look])
+        if look.cancelled():
+            raise RefusedError(f"round {effect.open.round} was judged before its slot {effect.slot} was repeated here")
+        return look.result()
 
     def forget(self, round_: int) -> None:
-        """The round is judged."""
-        self._looks = {key: look for key, look in self._looks.items() if key[0] != round_ or not look.done()}
+        """The round is judged: what is still looked at in it may need a state that nobody keeps any more. From any
+        thread.
+        """
+        self._judged.add(round_)
+        for key in [key for key in list(self._looks) if key[0] == round_]:
+            look = self._looks.pop(key)
+            look.get_loop().call_soon_threadsafe(look.cancel)
 
     async def close(self) -> None:
         for look in self._looks.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from math import comb
@@ -109,9 +110,24 @@ async def test_work_is_looked_at_once_and_as_long_as_it_takes() -> None:
     await both.look(Replay(OPEN, SEAL, 0, again=False))
     await both.judged(OPEN, SEAL, verdict("accepted"), proven(ALICE))
     assert len(replays.asked) == 3
-    both.forget(0)
-    await both.judged(OPEN, SEAL, verdict("accepted"), proven(ALICE))
-    assert len(replays.asked) == 4
+
+
+async def test_a_look_ends_when_its_round_is_judged() -> None:
+    """A verifier that was away catches up with rounds whose states nobody keeps any more: it would ask for ever."""
+    replays = Replays(UnreachableError("no peer is left that can give the state"))
+    one = repeats(replays, drawn=True)
+    look = asyncio.create_task(one.look(Replay(OPEN, SEAL, 0, again=False)))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(replays.asked) > 1 and not look.done()
+    await asyncio.to_thread(one.forget, 0)
+    async with asyncio.timeout(60):
+        with pytest.raises(RefusedError, match="was judged before"):
+            await look
+    asked = len(replays.asked)
+    with pytest.raises(RefusedError, match="is judged"):
+        await one.look(Replay(OPEN, SEAL, 0, again=False))
+    assert len(replays.asked) == asked
 
 
 async def test_a_look_that_has_failed_is_taken_again() -> None:

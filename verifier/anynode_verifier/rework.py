@@ -25,10 +25,10 @@ Say = Callable[[str], None]
 
 
 def withheld(lineage: Lineage) -> tuple[int, ...]:
-    """Rounds whose audit secret was not revealed: the verdict says so, or there is none though later ones are in."""
-    newest = max(lineage.verdicts, default=-1)
-    closed = (n for n in lineage.rounds if n < newest)
-    return tuple(n for n in closed if n not in lineage.verdicts or not lineage.verdicts[n].secret)
+    """Rounds whose audit secret was not revealed, as their verdicts say. One that is still to come may be late for a
+    reducer that gives nothing.
+    """
+    return tuple(n for n, verdict in sorted(lineage.verdicts.items()) if not verdict.secret)
 
 
 def to_repeat(round_: Round, verdict: Verdict | None) -> dict[int, Outcome]:

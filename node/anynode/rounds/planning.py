@@ -274,8 +274,9 @@ def _plan_verdicts(state: State, now: float) -> Step:
         if now < item.since + VERDICT_S:
             break  # they are in order
         sentence = (
-            f"round {round_} was sealed {now - item.since:.0f} s ago and has no verdict: its coordinator withholds the "
-            "audit secret, or cannot read its chain; what was done in it is not paid until then"
+            f"round {round_} was sealed {now - item.since:.0f} s ago and has no verdict: its coordinator waits for a "
+            "reducer to give what it has averaged (for up to eight rounds), cannot read its chain, or withholds the "
+            "audit secret; what was done in it is not paid until then"
         )
         state, more = _ask(state, f"verdict {round_}", Fault(sentence), now)
         effects += more

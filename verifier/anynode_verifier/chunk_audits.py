@@ -21,7 +21,7 @@ from anynode.rounds.events import AveragedAgain
 from anynode.rounds.giving import look_s
 from anynode.rounds.judgements import ReductionJudged
 from anynode.swarm.blob_exchange import fetch_manifest
-from anynode.swarm.payloads import fetch_payloads
+from anynode.swarm.payloads import SILENT_S, fetch_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits, ReduceInput, ReduceSpec
@@ -40,8 +40,6 @@ PAUSE_S = 2.0
 """Who does not answer now may in a moment."""
 MANIFESTS_AT_ONCE = 16
 MANIFEST_TIMEOUT_S = 20.0
-SILENT_S = 20.0
-"""Who sends nothing for so long keeps silent. Who is slow is not given up, but in the end for the time of the look."""
 
 Payloads = Mapping[int, tuple[str, ...]]
 """By slot, the hashes of the chunks of its update."""

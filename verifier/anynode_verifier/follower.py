@@ -22,7 +22,7 @@ from anynode.rounds.events import Plan, Replayed
 from anynode.rounds.judgements import Claimed, Correct, Outcome, Ruling, Verdict
 from anynode.rounds.records import Record
 from anynode.rounds.standing import Standing
-from anynode.swarm.payloads import fetch_payloads
+from anynode.swarm.payloads import SILENT_S, fetch_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.worker.home import JobHome
@@ -43,8 +43,9 @@ log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Checks one job's records. ``sources`` names the libp2p peers of the other verifiers, ``draws`` says of which work
-    this one repeats the acceptance; ``has_ended`` says whether the job is over on the chain.
+    """Checks one job's records. ``sources`` names the libp2p peers of the other verifiers, ``keeper`` that of the one
+    on duty, if it is another: it has all averages before it names them. ``draws`` says of which work this one repeats
+    the acceptance; ``has_ended`` says whether the job is over on the chain.
     """
 
     def __init__(
@@ -65,12 +66,13 @@ class Follower:
         ask_sealer: AskSealer,
         claims_of: Callable[[int], Mapping[int, tuple[Claimed, ...]]],
         sources: Callable[[], list[str]],
+        keeper: Callable[[], str],
         has_ended: Callable[[], bool],
     ) -> None:
         self._job, self._reader = job, Reader(job, domain)
         self._start_root, self._home, self._store, self._peer = start_root, home, store, peer
         self._trainers, self._replayer, self._averager = trainers, replayer, averager
-        self._chunk_auditor, self._blocks, self._sources = chunk_auditor, blocks, sources
+        self._chunk_auditor, self._blocks, self._sources, self._keeper = chunk_auditor, blocks, sources, keeper
         self._ask_sealer, self._claims_of, self._has_ended = ask_sealer, claims_of, has_ended
         self._checked: dict[str, Reader] = {}
         self._applying = asyncio.Lock()
@@ -120,7 +122,7 @@ class Follower:
             held_round, held_root = self._home.held()
             if (held_round, held_root) != (number, opened.state_root):
                 await self._fetch_state(opened)
-            await self._fetch_averages(opened, result.chunks)
+            await self.fetch_averages(opened, result.chunks)
             trainer = await self._trainers.get()
             root = await trainer.apply(apply_order(opened, result))
             await asyncio.to_thread(self._store.sync_blob, root, "state")
@@ -141,17 +143,19 @@ class Follower:
         sources = [*self._sources(), *(member.peer for member in opened.members)]
         await fetch_state(self._peer, self._store, opened.state_root, sources)
 
-    async def _fetch_averages(self, opened: Open, entries: Iterable[ChunkResult]) -> None:
+    async def fetch_averages(self, opened: Open, entries: Iterable[ChunkResult]) -> None:
+        """Bring averages of a round here, from their reducers and from the holder of the duty."""
         makers = {entry.result: opened.members[entry.reducer].peer for entry in entries}
         members = [member.peer for member in opened.members]
-        await fetch_payloads(self._peer, self._store, makers, "", [*self._sources(), *members])
+        others = [*self._sources(), *members]
+        await fetch_payloads(self._peer, self._store, makers, self._keeper(), others, silent_s=SILENT_S)
 
     async def _unreadable(self, entries: Sequence[ChunkResult]) -> dict[int, str]:
         """What of these averages, in the round under way, nobody could apply."""
         opened = self._reader.opened
         if opened is None:
             return {}
-        await self._fetch_averages(opened, entries)
+        await self.fetch_averages(opened, entries)
         return await asyncio.to_thread(unreadable, self._job, self._store, entries, refresh=opened.refresh)
 
     # ------------------------------------------------------------ what a chain alone does not show

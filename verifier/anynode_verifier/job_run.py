@@ -152,6 +152,7 @@ class JobRun:
             ask_sealer=self._ask_sealer,
             claims_of=lambda round_: audit.claims if (audit := self.driver.state.audits.get(round_)) else {},
             sources=lambda: list(verifier_peers.values()),
+            keeper=lambda: verifier_peers.get(self.agreement.holder, ""),
             has_ended=stakes.ended,
         )
         self.agreement = Agreement(

@@ -33,6 +33,8 @@ MAKER_SHARE = 8
 """With a keeper, a maker has one request under way, for an eighth of what waits there: its line may be a slow one."""
 HEDGE_AFTER_S = 5.0
 ANSWER_TIMEOUT_S = 120.0
+SILENT_S = 20.0
+"""Where others wait for what is fetched: who sends nothing for so long keeps silent. Who is slow does not."""
 CHUNKS_RATE = Rate(per_s=100.0, burst=400)
 _SIZE = struct.Struct(">I")
 ANSWER_BYTES_MAX = CHUNKS_MAX * (_SIZE.size + CHUNK_BYTES_MAX)

@@ -17,7 +17,7 @@ from anynode.blobs.store import BlobStore
 from anynode.exact.layout import chunk_specs
 from anynode.rounds.course import Assign, ChunkResult, Committed, Member, Open, Reducer, Result, Seal
 from anynode.rounds.effects import AverageAgain
-from anynode.swarm.payloads import CHUNKS, PER_SOURCE
+from anynode.swarm.payloads import CHUNKS, PER_SOURCE, SILENT_S
 from anynode.swarm.peer import Peer
 from anynode.training.keeper import TrainerKeeper
 from anynode.training.messages import Limits, ReduceInput, ReduceSpec
@@ -160,7 +160,7 @@ def test_a_reducer_that_keeps_silent_holds_up_a_further_look_once(
             found = (await auditor.average_again(again)).found
             assert [(item.chunk, item.outcome) for item in found] == [(chunk, "withheld") for chunk in honest.chunks]
             to_reducer = [silent_s for peer_id, silent_s in peers.asked if peer_id == "peer 1"]
-            assert to_reducer == [chunk_audits.SILENT_S] * PER_SOURCE
+            assert to_reducer == [SILENT_S] * PER_SOURCE
 
     asyncio.run(audit())
 

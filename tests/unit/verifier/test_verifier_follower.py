@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +20,14 @@ from web3 import Web3
 import unasked_network
 from anynode.blobs.store import BlobStore
 from anynode.rounds.certificates import Verifiers
-from anynode.rounds.course import Assign, Close, Finish, Open
+from anynode.rounds.course import Assign, Close, Finish, Open, Result
 from anynode.rounds.effects import Replay
 from anynode.rounds.events import Replayed
 from anynode.rounds.judgements import Outcome, Verdict
 from anynode.rounds.records import Record
-from anynode_contracts.errors import RefusedError
+from anynode.swarm.payloads import SILENT_S
+from anynode_contracts.canonical import hash_hex
+from anynode_contracts.errors import RefusedError, UnreachableError
 from anynode_contracts.networks import Network
 from anynode_ledger import schema
 from anynode_ledger.book import Book
@@ -117,19 +123,22 @@ class Replays:
         return Replayed(effect.open.round, effect.slot, outcome, "exact", "as replayed", effect.again)
 
 
-def follower(world: SignedWorld, folder: Path, until: Record, *wrong: tuple[int, int], draws: bool) -> Follower:
-    """One that has read the chain until this record, and is in need of no state but what is named there."""
+def follower(
+    world: SignedWorld, folder: Path, until: Record, *wrong: tuple[int, int], draws: bool = False, **ends: Any
+) -> Follower:
+    """One that has read the chain until this record, and is in need of no state but what is named there. ``ends``: what
+    it is given to reach others and to compute.
+    """
     nothing: Any = None
-    assert isinstance(until.body, Assign | Verdict)
+    assert isinstance(until.body, Assign | Result | Verdict)
     opened = [item.body for item in world.records if isinstance(item.body, Open)]
     known = next(body for body in opened if body.round == until.body.round)
+    given: dict[str, Any] = {"store": BlobStore(folder), "peer": nothing, "keeper": str} | ends
     found = Follower(
         world.job,
         DOMAIN,
         start_root=known.state_root,
         home=nothing,
-        store=BlobStore(folder),
-        peer=nothing,
         trainers=nothing,
         replayer=cast(Any, Replays(*wrong)),
         draws=lambda _, __: draws,
@@ -140,6 +149,7 @@ def follower(world: SignedWorld, folder: Path, until: Record, *wrong: tuple[int,
         claims_of=lambda _: {},
         sources=list,
         has_ended=lambda: False,
+        **given,
     )
     for record in world.records[: until.height]:
         found.take(record)
@@ -173,6 +183,46 @@ async def test_a_verdict_is_signed_where_the_replays_of_what_is_drawn_agree(grow
     for drawn, wrong, signed in ((True, (), True), (True, (false,), False), (False, (false,), True)):
         reader = follower(grown, tmp_path, record, *cheats, *wrong, draws=drawn)
         assert await reader.follows(record, holder="", prepared=True) is signed
+
+
+class OnlyHolder:
+    """Reducers that give their averages to the verifier on duty alone: who else asks them waits until it has them."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.silences = set[float | None]()
+
+    async def call(self, peer_id: str, name: str, request: bytes, *_: Any, silent_s: float | None = None) -> bytes:
+        self.silences.add(silent_s)
+        if peer_id != "holder":
+            await self.asked.wait()
+            raise UnreachableError("it does not answer; try again")
+        self.asked.set()
+        digests = [request[start : start + 64].decode() for start in range(0, len(request), 64)]
+        return b"".join(struct.pack(">I", len(AVERAGES[digest])) + AVERAGES[digest] for digest in digests)
+
+    @contextmanager
+    def blaming(self, _: str) -> Iterator[None]:
+        yield
+
+
+AVERAGES = {hash_hex(data): data for data in (f"average {number}".encode() for number in range(8))}
+
+
+async def test_averages_come_from_the_holder_while_their_reducers_are_silent(
+    grown: SignedWorld, tmp_path: Path
+) -> None:
+    """Whatever a reducer gives to whom: the holder of the duty has all that it proposes."""
+    record = next(item for item in grown.records if isinstance(item.body, Result) and item.body.chunks)
+    assert isinstance(record.body, Result)
+    entries = [replace(record.body.chunks[0], result=digest) for digest in AVERAGES]
+    store, peer = BlobStore(tmp_path), OnlyHolder()
+    opened = next(item.body for item in grown.records if isinstance(item.body, Open))
+    following = follower(grown, tmp_path, record, store=store, peer=peer, keeper=lambda: "holder")
+    async with asyncio.timeout(60):
+        await following.fetch_averages(opened, entries)
+    assert all(store.has(digest) for digest in AVERAGES)
+    assert peer.silences == {SILENT_S}
 
 
 def test_verifiers_and_initial_peers_stand_in_one_order() -> None:

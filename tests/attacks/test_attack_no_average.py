@@ -148,6 +148,7 @@ def follower(store: BlobStore, records: Sequence[Record]) -> Follower:
         ask_sealer=nothing,
         claims_of=lambda _: {},
         sources=lambda: [],
+        keeper=str,
         has_ended=lambda: False,
     )
     for record in records:

@@ -19,6 +19,7 @@ from anynode.rounds.standing import EVERY_TIME_PPM
 from anynode_verifier.agreement import Agreement
 from anynode_verifier.asking_auditors import ROUNDS_TO_ANSWER
 from anynode_verifier.blocks import Blocks
+from anynode_verifier.withholding import REVEAL_S
 
 DUE_MARGIN_S = 60.0
 """What blocks, votes and calls may add to a round's own deadlines."""
@@ -54,7 +55,8 @@ def check_s(body: Body, state: coordinator.State) -> float:
         case Verdict():
             repeated = (item.evidence in ("exact", "tolerant") or item.outcome == "void" for item in body.judged)
             looks = any(item.outcome != "void" for item in body.reductions)
-            return longest_s * sum(repeated) + looks * look_s(longest_s)
+            asked_s = 0.0 if body.secret else REVEAL_S
+            return longest_s * sum(repeated) + looks * look_s(longest_s) + asked_s
         case _:
             return 0.0
 

@@ -49,7 +49,7 @@ from anynode.worker.home import JobHome
 from anynode.worker.keeping import Keeping
 from anynode.worker.link import ROUND
 from anynode.worker.orders import apply_order
-from anynode_contracts.errors import InvariantError, RefusedError, UserError
+from anynode_contracts.errors import InvariantError, RefusedError, UnreachableError, UserError
 from anynode_contracts.signing import SigningDomain
 from anynode_verifier.agreement import Agreement
 from anynode_verifier.averaging import Averager
@@ -342,14 +342,16 @@ class JobRun:
         return own if opens(own, seal.secret_hash) else await self._sealers.ask(seal)
 
     async def reveal(self, secret_hash: str) -> str:
-        """Our secret of a round whose draw can be made. Raises ``RefusedError`` where we have or give none."""
+        """Our secret of a round whose draw can be made. Raises ``RefusedError`` where we have none, and
+        ``UnreachableError`` while our chain does not show that block.
+        """
         seals = (item.body for item in self.log.bodies if isinstance(item.body, Seal))
         seal = next((item for item in seals if item.secret_hash == secret_hash), None)
         secret = coordinator.audit_secret(self.rules, seal.round) if seal is not None else ""
         if seal is None or not opens(secret, secret_hash):
             raise RefusedError("this verifier has no secret with that hash; ask the sealer of the round")
         if await self._blocks.hash_at(seal.audit_height) is None:
-            raise RefusedError(f"block {seal.audit_height} is not there yet; ask again when it is")
+            raise UnreachableError(f"block {seal.audit_height} is not there yet; ask again when it is")
         return secret
 
     async def _rest(self) -> None:

@@ -23,6 +23,7 @@ from anynode.rounds.judgements import Judged, ReductionJudged, Verdict
 from anynode_contracts.anvil import Anvil, find_anvil
 from anynode_verifier.blocks import Blocks
 from anynode_verifier.dues import DUE_MARGIN_S, OPENING_S, check_s, record_due_s, verdict_due_s, watch_verdicts
+from anynode_verifier.withholding import REVEAL_S
 
 ROOT = Path(__file__).parents[3]
 OPEN, SEAL, VERDICT = BODIES[1], BODIES[2], BODIES[6]
@@ -66,6 +67,7 @@ def test_what_is_repeated_before_it_is_signed_has_its_time() -> None:
         replace(VERDICT, judged=(Judged(0, ALICE, "accepted", "none", "not drawn"),)): 0,
     }
     assert {body: check_s(body, admitting) / longest_s for body in said} == said
+    assert check_s(replace(VERDICT, secret=""), admitting) == REVEAL_S, "the sealer is asked for it"
     blamed = (ReductionJudged(0, 0, ALICE, "withheld", "nobody gives it"),)
     assert check_s(replace(VERDICT, reductions=blamed), admitting) == look_s(longest_s) >= longest_s
     assert check_s(replace(VERDICT, reductions=(replace(blamed[0], outcome="void"),)), admitting) == 0

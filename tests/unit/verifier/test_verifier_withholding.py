@@ -11,8 +11,11 @@ from signed_world import SignedWorld
 
 from anynode.rounds.course import Seal
 from anynode.rounds.judgements import Verdict
+from anynode.swarm.frames import PeerRefusedError
+from anynode.swarm.service import Handler
 from anynode_contracts.errors import UnreachableError
-from anynode_verifier.withholding import REVEAL, Sealers, withheld_in
+from anynode_verifier import withholding
+from anynode_verifier.withholding import CHAIN_S, CHAIN_SILENT, REVEAL, Sealers, serve_secrets, withheld_in
 
 JOB, SECRET = "a" * 64, "7" * 64
 SEALER, OTHER = f"0x{1:040d}", f"0x{2:040d}"
@@ -20,16 +23,21 @@ SEAL = Seal("seal", 3, (), (), blake3(bytes.fromhex(SECRET)).hexdigest(), 7, (),
 
 
 class Line:
-    """The other end of a call: what it answers each time, in order; nothing more is silence."""
+    """The other end of a call: what it answers each time, in order; nothing more is silence. Each call takes 100 s."""
 
     def __init__(self, *answers: str) -> None:
         self.answers, self.asked = list(answers), list[tuple[str, str, bytes]]()
+
+    def clock(self) -> float:
+        return 100.0 * len(self.asked)
 
     async def call(self, peer: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
         self.asked.append((peer, name, request))
         if not self.answers or not self.answers[0]:
             self.answers = self.answers[1:]
             raise UnreachableError("it does not answer; wait")
+        if self.answers[0] == CHAIN_SILENT:
+            raise PeerRefusedError("its chain does not answer; wait", code=self.answers.pop(0))
         return self.answers.pop(0).encode()
 
 
@@ -46,6 +54,39 @@ async def test_the_sealer_gives_its_secret() -> None:
 @pytest.mark.parametrize("answers", [(), ("8" * 64,), ("rubbish",)])
 async def test_silence_and_rubbish_are_no_secret(answers: tuple[str, ...]) -> None:
     assert await sealers(Line(*answers), wait_s=0.01).ask(SEAL) == ""
+
+
+async def test_a_sealer_whose_chain_is_silent_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no cheat: it may not say the secret before it sees the block. But anybody can say that."""
+    monkeypatch.setattr(withholding, "PAUSE_S", 0.0)
+    line = Line(*[CHAIN_SILENT] * 5, SECRET)
+    assert await Sealers(JOB, cast(Any, line), {SEALER: "peer"}, clock=line.clock).ask(SEAL) == SECRET
+    line = Line(*[CHAIN_SILENT] * 100)
+    one = Sealers(JOB, cast(Any, line), {SEALER: "peer"}, clock=line.clock)
+    assert await one.ask(SEAL) == ""
+    assert len(line.asked) == CHAIN_S / 100
+    assert await one.ask(SEAL) == ""
+    assert len(line.asked) == CHAIN_S / 100 + 1, "that time began when it was first asked"
+
+
+async def test_a_sealer_says_that_its_chain_is_silent() -> None:
+    handlers: dict[str, Handler] = {}
+
+    class Server:
+        async def serve(self, name: str, handler: Handler, **_: Any) -> None:
+            handlers[name] = handler
+
+    class Run:
+        async def reveal(self, secret_hash: str) -> str:
+            raise UnreachableError("the RPC does not answer; start it")
+
+    async def run_of(job_id: str) -> Any:
+        return Run()
+
+    await serve_secrets(cast(Any, Server()), ["peer"], run_of)
+    with pytest.raises(PeerRefusedError) as refusal:
+        await handlers[REVEAL]("peer", JOB.encode() + SEAL.secret_hash.encode())
+    assert refusal.value.code == CHAIN_SILENT
 
 
 async def test_a_stranger_is_not_asked() -> None:

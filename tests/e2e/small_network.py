@@ -252,13 +252,22 @@ class SmallNetwork:
                 assert not self.processes.ends_within(name, PAUSE_S), (
                     f"{name} has ended while {what} was waited for:\n{self.words()}"
                 )
-            assert time.monotonic() < end_s, f"{what} has not come about:\n{self.words()}"
+            assert time.monotonic() < end_s, f"{what} has not come about{self._where()}:\n{self.words()}"
 
     def _start_until(self, name: str, word: str, *arguments: str, program: Sequence[str] = ANYNODE) -> None:
         """Start a process and wait until it says ``word``; its log may hold that from an earlier run."""
         before = len(self.processes.log(name))
         self.processes.start(name, *arguments, program=program)
         self.until(f"{word!r} from {name}", lambda: word in self.processes.log(name)[before:], name)
+
+    def _where(self) -> str:
+        """Where the only job stands, for a test that fails; nothing where no verifier answers."""
+        try:
+            job = self.job()
+        except (AssertionError, httpx.HTTPError):
+            return ""
+        known = ("phase", "round", "round_age_s")
+        return f" ({', '.join(f'{name} {job[name]}' for name in known if name in job)})"
 
     def words(self) -> str:
         """What was said last by everybody, for a test that fails."""

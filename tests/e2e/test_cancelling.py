@@ -16,7 +16,8 @@ def test_a_cancelled_job_finishes_early_and_pays(network: SmallNetwork) -> None:
     processes = network.processes
     network.wallet("worker")
     network.start_verifier()
-    job_id = network.submit(network.job_file("cancelled", rounds=ROUNDS, budget="100"))["job_id"]
+    job = network.job_file("cancelled", rounds=ROUNDS, budget="100", round_s=30, exchange_s=5)
+    job_id = network.submit(job)["job_id"]
     network.start_worker("worker")
     network.until("accepted work", lambda: network.job()["audits"]["judged"] >= 1, "verifier", "worker")
 

@@ -270,7 +270,8 @@ class JobRun:
             case FetchResult():
                 source = effect.open.members[effect.done.slot].peer
                 digests = [average.result for average in effect.done.averages]
-                await fetch_payloads(self._peer, self.store, dict.fromkeys(digests, source))
+                silent_s = effect.open.exchange_s / 2  # who hangs is asked again while there is time
+                await fetch_payloads(self._peer, self.store, dict.fromkeys(digests, source), silent_s=silent_s)
                 await asyncio.to_thread(self.store.sync, digests)
                 await self.driver.feed(await asyncio.to_thread(self._read, effect))
             case Apply():

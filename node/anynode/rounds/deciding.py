@@ -131,7 +131,9 @@ def _somebody_can_exchange(state: State, now: float) -> bool:
 
 def _dead_are_waited_for(state: State, now: float) -> bool:
     """Whether a round without a live member goes on waiting for one to come back: sealed, it would be void. Where
-    others stand ready it waits for a moment only, and opens anew with them."""
+    others stand ready it waits for a moment only, and opens anew with them. After the job's end for nobody."""
+    if state.ended:
+        return False
     members = present(state.open).members
     back = [state.nodes[member.node] for member in members if not state.nodes[member.node].banned]
     lost = [lost_at(state, node) for node in back if node.joined]
@@ -226,7 +228,11 @@ def _rates(state: State, accepted: tuple[int, ...], now: float) -> dict[int, flo
 
 
 def _may_return(state: State, accepted: tuple[int, ...]) -> bool:
-    """Whether somebody who could reduce has died and not left: who comes back in time saves the round."""
+    """Whether somebody who could reduce has died and not left: who comes back in time saves the round. After the job's
+    end nobody is waited for.
+    """
+    if state.ended:
+        return False
     places = [present(state.open).members[slot] for slot in accepted if slot not in _unfit(state)]
     return any(place.reduces and state.nodes[place.node].joined for place in places)
 

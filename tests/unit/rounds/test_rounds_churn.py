@@ -17,7 +17,7 @@ from anynode.rounds.coordinator import Phase, restore
 from anynode.rounds.course import Assign, Close, Open, Result, Seal
 from anynode.rounds.deciding import ABSENT_S
 from anynode.rounds.effects import Answer, Reduce, StartWork
-from anynode.rounds.events import Answering, Applied, Gone, StateFetched, Tick, WorkDone
+from anynode.rounds.events import Answering, Applied, Ended, Gone, StateFetched, Tick, WorkDone
 from anynode.rounds.membership import TOLD_S, WORK_SHARE
 from anynode.rounds.messages import Commitment, Delivery, Join, Leave, Sync, WorkLeft
 from anynode.rounds.records import Record
@@ -106,6 +106,27 @@ def test_an_exchange_that_nobody_comes_back_to_is_void_at_its_end(centre: Centre
     centre.now = RULES.exchange_s
     centre.feed_until_still(Tick())
     assert centre.newest(Result).chunks == ()
+
+
+def test_a_job_that_is_over_on_the_chain_waits_for_none_of_the_dead(centre: Centre) -> None:
+    """Neither before the seal nor after it."""
+    before, after, reassigned = Centre(), centre, Centre()
+    for one in (before, reassigned):
+        one.join(ALICE, BOB)
+    after.commit(ALICE, BOB)
+    for one in (before, after):
+        one.feed_until_still(Ended())
+        die(one, ALICE, BOB)
+    after.replay()
+    reassigned.commit(ALICE, BOB)
+    reassigned.replay()
+    reassigned.feed_until_still(Ended())
+    die(reassigned, ALICE, BOB)
+    for one in (before, after, reassigned):
+        one.feed_until_still(Tick())
+        assert one.newest(Result).chunks == ()
+        one.close()
+        assert one.state.phase is Phase.FINISHED
 
 
 # --- a sender dies inside the exchange ------------------------------------------------------------------------------

@@ -74,12 +74,7 @@ class JobDesk:
 
     async def on_chain(self, job: Job) -> JobOnChain:
         """The job as the escrow has it. Raises ``RefusedError`` unless it is funded, open and as described."""
-        try:
-            found = await asyncio.to_thread(self._escrow.job, job.job_id)
-        except (RequestException, Web3Exception, OSError) as error:
-            raise UnreachableError(
-                f"the verifier's RPC at {self._network.rpc_shown} does not answer; submit again when it does"
-            ) from error
+        found = await self._look_up(job)
         held = found.remaining_wei if found is not None else 0
         if found is None or held < job.pay.budget_wei:
             raise RefusedError(
@@ -88,6 +83,30 @@ class JobDesk:
             )
         if found.cancelled or found.finalised or found.refunded or found.deadline_s <= self._clock():
             raise RefusedError(f"job {job.job_id[:16]}… is over on the chain; submit it under another name")
+        return self._capped(found, job)
+
+    async def once_on_chain(self, job: Job) -> JobOnChain:
+        """The job as the escrow has it, for one that another verifier has taken in: what was drawn since does not
+        matter, nor whether it is over. Raises ``RefusedError`` unless it was funded as described.
+        """
+        found = await self._look_up(job)
+        given = found.funded_wei if found is not None else 0
+        if found is None or given < job.pay.budget_wei:
+            raise RefusedError(
+                f"the escrow was given {given} wei for job {job.job_id[:16]}… and its budget is {job.pay.budget_wei} "
+                "wei; no verifier should have taken it in"
+            )
+        return self._capped(found, job)
+
+    async def _look_up(self, job: Job) -> JobOnChain | None:
+        try:
+            return await asyncio.to_thread(self._escrow.job, job.job_id)
+        except (RequestException, Web3Exception, OSError) as error:
+            raise UnreachableError(
+                f"the verifier's RPC at {self._network.rpc_shown} does not answer; submit again when it does"
+            ) from error
+
+    def _capped(self, found: JobOnChain, job: Job) -> JobOnChain:
         if found.cap_per_batch_wei < min(job.pay.cap_per_batch_wei, job.pay.budget_wei):
             raise RefusedError(
                 f"job {job.job_id[:16]}… caps its batches lower on the chain than it says; create it anew"
@@ -128,19 +147,26 @@ class JobDesk:
         await asyncio.to_thread(write_aside, home.job_path, intake.job.to_bytes())
         return intake.job
 
-    async def fetch(self, job: Job, peer: Peer, source: str) -> None:
-        """Bring the files of a funded job here from another verifier, and write them out."""
+    async def fetch(self, job: Job, peer: Peer, source: str, turn_s: float) -> bool:
+        """Bring the files of a job here that another verifier has taken in, and write them out. False when they have
+        not all come in ``turn_s``: another call goes on from there.
+        """
         if sum(reference.size_bytes for reference in job.files.values()) > JOB_FILES_BYTES_MAX:
             raise RefusedError("the job's files are over this verifier's limit of 64 GiB; use a smaller data set")
-        await self.on_chain(job)
-        for reference in job.files.values():
-            manifest = await fetch_manifest(
-                peer, self._store, reference.root, FILE_KIND, [source], size_max_bytes=JOB_FILES_BYTES_MAX
-            )
-            await fetch_blob(peer, self._store, manifest, [source])
+        await self.once_on_chain(job)
+        try:
+            async with asyncio.timeout(turn_s):
+                for reference in job.files.values():
+                    manifest = await fetch_manifest(
+                        peer, self._store, reference.root, FILE_KIND, [source], size_max_bytes=reference.size_bytes
+                    )
+                    await fetch_blob(peer, self._store, manifest, [source])
+        except TimeoutError:
+            return False
         home = self.home(job.job_id)
         await asyncio.to_thread(materialise, job, self._store, home.files)
         await asyncio.to_thread(write_aside, home.job_path, job.to_bytes())
+        return True
 
     def mark_started(self, job: Job) -> None:
         """From now on a restart goes on with this job."""

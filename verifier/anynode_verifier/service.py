@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from eth_account.signers.local import LocalAccount
 from starlette.applications import Starlette
@@ -31,7 +31,8 @@ from anynode.worker.directory import COORDINATOR_TTL_S, announce_coordinator
 from anynode.worker.early import EarlyTrainers
 from anynode.worker.link import ASK_RATE, JOB, JOBS, PUSH, REGISTER, ROUND, TALK_RATE
 from anynode_contracts.canonical import canonical_json
-from anynode_contracts.errors import RefusedError, UserError
+from anynode_contracts.clients import JobOnChain
+from anynode_contracts.errors import RefusedError
 from anynode_contracts.networks import Network
 from anynode_contracts.signing import SigningDomain
 from anynode_ledger.api import ledger_routes
@@ -49,7 +50,7 @@ from anynode_verifier.http_api import verifier_routes
 from anynode_verifier.job_desk import JobDesk
 from anynode_verifier.job_rules import rules_of
 from anynode_verifier.job_run import JobRun
-from anynode_verifier.others import other_verifiers, unknown_jobs
+from anynode_verifier.others import job_of, jobs_of, keep_connected, other_verifiers
 from anynode_verifier.replays import Replayer
 from anynode_verifier.residual import RESIDUALS_FILE, Residuals
 from anynode_verifier.resuming import coordinator_keeper, trainer_keeper
@@ -57,14 +58,12 @@ from anynode_verifier.root_collector import RootCollector
 from anynode_verifier.root_signer import RootSigner
 from anynode_verifier.stakes import Stakes
 from anynode_verifier.status import dropped, job_status
+from anynode_verifier.taking_up import TURN_S, TakingUp
 from anynode_verifier.tolerant import Opener
 from anynode_verifier.treasury import JobAccount
 from anynode_verifier.withholding import Withheld, serve_secrets, withheld_in
 
 log = logging.getLogger(__name__)
-
-OTHERS_PAUSE_S = 2.0
-CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,7 @@ class Verifier:
         self._desk = JobDesk(settings.folder / "jobs", self._store, w3, network)
         self._tasks: asyncio.TaskGroup | None = None
         self._loaded = asyncio.Event()
+        self._beginning: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -131,7 +131,10 @@ class Verifier:
                 tasks.create_task(self._keep_announcing())
                 tasks.create_task(self._bookkeeping.run(self._proofs, self._withheld))
                 tasks.create_task(self._roots.run())
-                tasks.create_task(self._follow_others())
+                others = self._verifier_peers().values()
+                tasks.create_task(keep_connected(self._peer, self.network.initial_peers, others))
+                for source in others:
+                    tasks.create_task(self._follow(source))
                 for job in await asyncio.to_thread(self._desk.started):
                     tasks.create_task(self._run_job(await self._prepare(job)))
                 self._loaded.set()
@@ -153,27 +156,35 @@ class Verifier:
 
     async def start_job(self, job_id: str) -> dict[str, object]:
         """All files are here: check that the job trains at all, then coordinate it."""
-        if job_id not in self.runs:
-            job = await self._desk.complete(job_id)
-            run = await self._prepare(job)
-            self._desk.mark_started(job)
-            if self._tasks is None:
-                raise RefusedError("the verifier is still starting; submit again in a moment")
-            self._tasks.create_task(self._run_job(run))
+        if not self._loaded.is_set():
+            raise RefusedError("the verifier is still starting; submit again in a moment")
+        async with self._alone_with(job_id):
+            if job_id not in self.runs:
+                job = await self._desk.complete(job_id)
+                await self._begin(job, await self._desk.on_chain(job))
         return {"job_id": job_id, "started": True}
+
+    def _alone_with(self, job_id: str) -> asyncio.Lock:
+        """An owner may bring a job while it is taken up from others, of whom two may have it."""
+        return self._beginning.setdefault(job_id, asyncio.Lock())
+
+    async def _begin(self, job: Job, on_chain: JobOnChain) -> None:
+        """Coordinate or follow a job whose files are here."""
+        await asyncio.to_thread(
+            self._book.open_job,
+            job.job_id,
+            owner=on_chain.owner,
+            budget_wei=job.pay.budget_wei,
+            cap_per_batch_wei=on_chain.cap_per_batch_wei,
+            price_wei_per_million_samples=job.pay.price_wei_per_sample * 1_000_000,
+        )
+        run = await self._prepare(job)
+        self._desk.mark_started(job)
+        if self._tasks is not None:
+            self._tasks.create_task(self._run_job(run))
 
     async def _prepare(self, job: Job) -> JobRun:
         """Load a job in its own process. Raises ``UserError`` if its model or data do not fit together."""
-        on_chain = await self._desk.on_chain(job) if job.job_id not in self._started_ids() else None
-        if on_chain is not None:
-            await asyncio.to_thread(
-                self._book.open_job,
-                job.job_id,
-                owner=on_chain.owner,
-                budget_wei=job.pay.budget_wei,
-                cap_per_batch_wei=on_chain.cap_per_batch_wei,
-                price_wei_per_million_samples=job.pay.price_wei_per_sample * 1_000_000,
-            )
         home = self._desk.home(job.job_id)
         trainers = self._early.take(job.job_id) or coordinator_keeper(self.settings.folder, home)
         try:
@@ -252,9 +263,6 @@ class Verifier:
         """The audit secrets that verdicts on jobs of ours had to do without."""
         return [item for run in list(self.runs.values()) for item in withheld_in(run.job.job_id, list(run.log.bodies))]
 
-    def _started_ids(self) -> set[str]:
-        return {job.job_id for job in self._desk.started()}
-
     # ------------------------------------------------------------ swarm
 
     async def _serve_swarm(self) -> None:
@@ -330,31 +338,22 @@ class Verifier:
             await announce_coordinator(self._peer, self.network, self._node)
             await asyncio.sleep(COORDINATOR_TTL_S / 4)
 
-    async def _follow_others(self) -> None:
-        """Stay connected to the other verifiers, and take up the jobs that they have."""
-        others = self._verifier_peers()
-        while others:
-            connected = await self._peer.connected_peers()
-            for address in self.network.initial_peers:
-                peer_id = address.rpartition("/p2p/")[2]
-                if peer_id in others.values() and peer_id not in connected:
-                    with contextlib.suppress(UserError):
-                        await self._peer.connect(address, CONNECT_TIMEOUT_S)
-            await self._loaded.wait()
-            for peer_id in others.values():
-                try:
-                    for job in await unknown_jobs(self._peer, peer_id, set(self.runs)):
-                        await self._take_up(job, peer_id)
-                except UserError as error:
-                    log.debug("no jobs from verifier peer %s: %s", peer_id, error)
-            await asyncio.sleep(OTHERS_PAUSE_S)
+    async def _follow(self, source: str) -> None:
+        """Take up the jobs that the verifier at a libp2p peer has."""
 
-    async def _take_up(self, job: Job, source: str) -> None:
-        await self._desk.fetch(job, self._peer, source)
-        run = await self._prepare(job)
-        self._desk.mark_started(job)
-        if self._tasks is not None:
-            self._tasks.create_task(self._run_job(run))
+        async def unknown() -> list[str]:
+            return [job_id for job_id in await jobs_of(self._peer, source) if job_id not in self.runs]
+
+        await self._loaded.wait()
+        await TakingUp(unknown, lambda job_id: self._take_up(job_id, source)).run()
+
+    async def _take_up(self, job_id: str, source: str) -> None:
+        async with self._alone_with(job_id):
+            if job_id in self.runs:
+                return
+            job = await job_of(self._peer, source, job_id)
+            if await self._desk.fetch(job, self._peer, source, TURN_S):
+                await self._begin(job, await self._desk.once_on_chain(job))
 
     # ------------------------------------------------------------ what is public
 

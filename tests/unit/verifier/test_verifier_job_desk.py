@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from deployed import Deployed
@@ -15,6 +17,7 @@ from anynode.blobs.manifest import CHUNK_BYTES_MAX, ChunkRef, Manifest
 from anynode.blobs.store import BlobStore
 from anynode.jobs.job import REQUIRED_FILES, DataRef, FileRef, Job, ModelRef
 from anynode.jobs.settings import Pay, Training, Workers
+from anynode.swarm.peer import Peer
 from anynode_contracts.canonical import canonical_json, hash_hex
 from anynode_contracts.errors import RefusedError, UnreachableError
 from anynode_contracts.networks import connect
@@ -125,8 +128,6 @@ async def test_a_blob_that_comes_again_is_no_fault(setting: Setting, tmp_path: P
 
 
 async def test_two_copies_of_a_blob_at_once_are_no_fault(setting: Setting, tmp_path: Path) -> None:
-    import asyncio
-
     owner = own(tmp_path)
     setting.fund(owner.job)
     _, missing = await setting.desk.announce(owner.job.to_bytes())
@@ -168,6 +169,110 @@ async def test_a_silent_chain_is_told(setting: Setting, tmp_path: Path) -> None:
     desk = JobDesk(tmp_path / "jobs", setting.store, connect("http://127.0.0.1:1"), network)
     with pytest.raises(UnreachableError, match="submit again"):
         await desk.announce(own(tmp_path).job.to_bytes())
+
+
+# --- from another verifier ------------------------------------------------------------------------------------------
+
+
+class Other:
+    """Another verifier as a peer, which has the files of a job; ``before`` happens before each of its answers."""
+
+    def __init__(self, owner: Owner, before: Callable[[], object] = lambda: None) -> None:
+        self._owner, self._before = owner, before
+
+    async def call(self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
+        self._before()
+        return self._owner.blob(request.decode())
+
+    def blaming(self, peer_id: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+async def fetched(setting: Setting, owner: Owner, other: Other | None = None, turn_s: float = 60.0) -> bool:
+    whole = await setting.desk.fetch(owner.job, cast(Peer, other or Other(owner)), "other", turn_s)
+    if whole:
+        home = setting.desk.home(owner.job.job_id)
+        assert Job.from_bytes(home.job_path.read_bytes()) == owner.job
+        assert all((home.files / name).stat().st_size == file.size_bytes for name, file in owner.job.files.items())
+    return whole
+
+
+def drawn(setting: Setting, job: Job) -> None:
+    """A first batch has taken something out of the escrow."""
+    chain = setting.deployment
+    batch = chain.distributor.next_batch()
+    chain.send(chain.poster, chain.escrow.build_draw(bytes.fromhex(job.job_id), batch=batch, amount_wei=1))
+
+
+def cancelled(setting: Setting, job: Job) -> None:
+    setting.deployment.send(setting.deployment.owner, setting.deployment.escrow.build_cancel(job.job_id))
+
+
+def finalised(setting: Setting, job: Job) -> None:
+    """Finished, paid, and what was left is the owner's again."""
+    drawn(setting, job)
+    chain = setting.deployment
+    chain.send(chain.poster, chain.escrow.build_finalise(job.job_id, final_batch=0))
+    chain.send(chain.owner, chain.escrow.build_refund(job.job_id))
+
+
+def expired(setting: Setting, _: Job) -> None:
+    setting.deployment.anvil.pass_time(10_000)
+
+
+@pytest.mark.parametrize("happens", [drawn, cancelled, finalised, expired])
+async def test_what_became_of_a_job_keeps_no_verifier_from_following_it(
+    setting: Setting, tmp_path: Path, happens: Callable[[Setting, Job], None]
+) -> None:
+    """Neither before its files are fetched nor while they are. No owner submits it any more."""
+    early, late = own(tmp_path, name="early"), own(tmp_path, dict.fromkeys(CONTENT, b"others"), name="late")
+    for owner in (early, late):
+        setting.fund(owner.job)
+    happens(setting, early.job)
+    assert await fetched(setting, early)
+    once: list[Callable[[], object]] = [lambda: happens(setting, late.job)]
+    assert await fetched(setting, late, Other(late, lambda: once.pop()() if once else None))
+    for owner in (early, late):
+        assert (await setting.desk.once_on_chain(owner.job)).funded_wei == BUDGET_WEI
+        with pytest.raises(RefusedError, match=r"over on the chain|the escrow holds"):
+            await setting.desk.announce(owner.job.to_bytes())
+
+
+async def test_a_job_that_was_never_funded_as_it_says_is_not_followed(setting: Setting, tmp_path: Path) -> None:
+    owner = own(tmp_path)
+    with pytest.raises(RefusedError, match=f"given 0 wei .* budget is {BUDGET_WEI} wei"):
+        await fetched(setting, owner)
+    setting.fund(owner.job, BUDGET_WEI - 1)
+    with pytest.raises(RefusedError, match=f"given {BUDGET_WEI - 1} wei"):
+        await fetched(setting, owner)
+    capped = own(tmp_path, name="capped")
+    setting.fund(capped.job, cap_wei=BUDGET_WEI // 2)
+    with pytest.raises(RefusedError, match="caps its batches lower"):
+        await fetched(setting, capped)
+    assert not setting.store.has(owner.job.files["model.json"].root), "nothing of it was fetched"
+
+
+async def test_files_that_take_longer_than_a_turn_come_in_several(setting: Setting, tmp_path: Path) -> None:
+    owner = own(tmp_path, CONTENT | {"shard-0.safetensors": b"x" * CHUNK_BYTES_MAX})
+    setting.fund(owner.job)
+
+    class Slow(Other):
+        async def call(self, peer_id: str, name: str, request: bytes, timeout_s: float, limit_bytes: int) -> bytes:
+            if request.decode() == owner.job.files["shard-0.safetensors"].root:
+                await asyncio.Event().wait()
+            return await super().call(peer_id, name, request, timeout_s, limit_bytes)
+
+    assert not await fetched(setting, owner, Slow(owner), turn_s=0.5)
+    assert not setting.desk.home(owner.job.job_id).job_path.exists()
+    assert setting.store.has(owner.job.files["model.json"].root), "what has come stays"
+    assert await fetched(setting, owner)
+
+
+async def test_a_file_larger_than_its_job_says_is_not_fetched(setting: Setting, tmp_path: Path) -> None:
+    owner = own(tmp_path, model=1)
+    setting.fund(owner.job)
+    with pytest.raises(RefusedError, match="over the limit of 1"):
+        await fetched(setting, owner)
 
 
 # --- hostile owners -------------------------------------------------------------------------------------------------

@@ -243,9 +243,16 @@ class JobRun:
         """A job that is over on the chain gets no more rounds: nobody could be paid for them."""
         while True:
             going_on = self.agreement.on_duty and self.driver.state.phase is not coordinator.Phase.FINISHED
-            if going_on and await asyncio.to_thread(self.stakes.ended, END_KNOWN_S):
+            if going_on and await self._has_ended():
                 await self.driver.feed(Ended())
             await asyncio.sleep(END_PAUSE_S)
+
+    async def _has_ended(self) -> bool:
+        try:
+            return await asyncio.to_thread(self.stakes.ended, END_KNOWN_S)
+        except UserError as error:
+            log.debug("whether the job is over on the chain is not known now: %s", error)
+            return False
 
     # ------------------------------------------------------------ what the core asks of us
 

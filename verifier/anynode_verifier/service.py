@@ -27,7 +27,7 @@ from anynode.swarm.payloads import serve_payloads
 from anynode.swarm.peer import Peer
 from anynode.training.messages import Limits
 from anynode.watch.logs import enter_job
-from anynode.worker.directory import COORDINATOR_TTL_S, announce_coordinator
+from anynode.worker.directory import keep_announcing
 from anynode.worker.early import EarlyTrainers
 from anynode.worker.link import ASK_RATE, JOB, JOBS, PUSH, REGISTER, ROUND, TALK_RATE
 from anynode_contracts.canonical import canonical_json
@@ -128,7 +128,7 @@ class Verifier:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                tasks.create_task(self._keep_announcing())
+                tasks.create_task(keep_announcing(self._peer, self.network, self._node))
                 tasks.create_task(self._bookkeeping.run(self._proofs, self._withheld))
                 tasks.create_task(self._roots.run())
                 others = self._verifier_peers().values()
@@ -332,11 +332,6 @@ class Verifier:
         if run is None:
             raise RefusedError("this verifier does not coordinate that job; choose one that it lists")
         return run
-
-    async def _keep_announcing(self) -> None:
-        while True:
-            await announce_coordinator(self._peer, self.network, self._node)
-            await asyncio.sleep(COORDINATOR_TTL_S / 4)
 
     async def _follow(self, source: str) -> None:
         """Take up the jobs that the verifier at a libp2p peer has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from eth_account import Account
@@ -15,7 +16,10 @@ from anynode.swarm.records import RecordRules, Sign
 from anynode_contracts.errors import UnreachableError
 from anynode_contracts.networks import Network
 
+log = logging.getLogger(__name__)
+
 COORDINATOR_TTL_S = 3600
+ANNOUNCE_AGAIN_S = 60.0
 LOOKUP_PAUSES_S = (1, 2, 4, 8, 15, 30)
 
 
@@ -56,6 +60,18 @@ async def announce_coordinator(peer: Peer, network: Network, account: LocalAccou
     """Say for the next hour that this peer coordinates."""
     body = {"peer": peer.peer_id}
     await peer.put_record(f"coordinator/{network.name}", body, record_signer(account), COORDINATOR_TTL_S)
+
+
+async def keep_announcing(peer: Peer, network: Network, account: LocalAccount) -> None:
+    """Say so until cancelled; what no peer has stored is said again soon."""
+    while True:
+        try:
+            await announce_coordinator(peer, network, account)
+            pause_s = COORDINATOR_TTL_S / 4
+        except UnreachableError as error:
+            log.warning("new members do not find this verifier yet: %s", error)
+            pause_s = ANNOUNCE_AGAIN_S
+        await asyncio.sleep(pause_s)
 
 
 async def find_coordinator(peer: Peer, network: Network, say: Callable[[str], None]) -> str:

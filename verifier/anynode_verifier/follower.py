@@ -137,6 +137,11 @@ class Follower:
         except UserError as error:
             log.warning("round %d is not applied here yet: %s", result.round, error)
 
+    async def caught_up(self) -> None:
+        """Wait for the rounds that are being applied, or wait for it."""
+        async with self._applying:  # it is given in the order in which it was asked for
+            pass
+
     async def _fetch_state(self, opened: Open) -> None:
         if opened.state_root == self._start_root:
             return
@@ -223,9 +228,13 @@ class Follower:
 
     async def _replay(self, effect: Replay) -> Replayed:
         """Replay work as if on duty, from the state of its round."""
-        if not self._has_state(effect.open.state_root):
-            await self._fetch_state(effect.open)
+        await self._have_state(effect.open)
         return await self._replayer.replay(effect)
+
+    async def _have_state(self, opened: Open) -> None:
+        """Who was off when the round was applied has not got the state that it starts from."""
+        if not self._has_state(opened.state_root):
+            await self._fetch_state(opened)
 
     async def _repeat_correction(self, correct: Correct) -> None:
         """Repeat each excised work that no verdict has rejected, then the averages and the outer steps without it."""
@@ -275,7 +284,7 @@ class Follower:
         if key not in self._replayed and reason is not None:
             self._replayed[key] = await self._second_opinion(effect, reason)
         elif key not in self._replayed:
-            self._replayed[key] = (await self._replayer.replay(effect)).outcome
+            self._replayed[key] = (await self._replay(effect)).outcome
         found = self._replayed[key]
         _require(found == "rejected", f"slot {effect.slot} of round {effect.open.round} is rejected, and {found} here")
 
@@ -307,13 +316,14 @@ class Follower:
         key = (ruling.round, ruling.slot)
         if key not in self._heard:
             seed = _segment_seed(self._reader.lineage.verdicts[ruling.round])
-            found = await self._replayer.replay(Replay(round_.open, round_.seal, ruling.slot, again=True, seed=seed))
+            found = await self._replay(Replay(round_.open, round_.seal, ruling.slot, again=True, seed=seed))
             self._heard[key] = found.outcome == "accepted"
         _require(self._heard[key] == ruling.granted, f"an appeal is decided as it is not here (round {ruling.round})")
 
     async def _second_opinion(self, effect: Replay, reason: Reason) -> Outcome:
         """Replay the segment that the fraud proof names, or the round where nobody gives the proof."""
         _require(bool(reason.proof), f"slot {reason.slot} is rejected without a fraud proof")
+        await self._have_state(effect.open)
         for source in self._sources():
             try:
                 await fetch_payloads(self._peer, self._store, {reason.proof: source})

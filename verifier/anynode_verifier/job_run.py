@@ -363,7 +363,10 @@ class JobRun:
         return secret
 
     async def _rest(self) -> None:
-        """The job is over and judged: its processes end. Records and results are still served."""
+        """The job is over and judged: its processes end. Records and results are still served. Who has come late has
+        rounds to apply before.
+        """
+        await self.follower.caught_up()
         await self.progress.rest()
         await self._replayer.close()
 
@@ -398,7 +401,7 @@ class JobRun:
             for to in reachable(self.driver.state.nodes.values(), self._clock() - self.rules.alive_s):
                 self._in_background(self._pushing.push(to, record.height))
         if self._duty.done:
-            await self._rest()
+            self._in_background(self._rest())
 
     def _follow_from_disk(self) -> None:
         for record in self.log.bodies:

@@ -133,11 +133,11 @@ def follower(
     assert isinstance(until.body, Assign | Result | Verdict)
     opened = [item.body for item in world.records if isinstance(item.body, Open)]
     known = next(body for body in opened if body.round == until.body.round)
-    given: dict[str, Any] = {"store": BlobStore(folder), "peer": nothing, "keeper": str} | ends
+    given: dict[str, Any] = {"start_root": known.state_root, "store": BlobStore(folder), "peer": nothing, "keeper": str}
+    given |= ends
     found = Follower(
         world.job,
         DOMAIN,
-        start_root=known.state_root,
         home=nothing,
         trainers=nothing,
         replayer=cast(Any, Replays(*wrong)),
@@ -223,6 +223,29 @@ async def test_averages_come_from_the_holder_while_their_reducers_are_silent(
         await following.fetch_averages(opened, entries)
     assert all(store.has(digest) for digest in AVERAGES)
     assert peer.silences == {SILENT_S}
+
+
+async def test_a_rejection_is_replayed_when_the_state_of_its_round_is_here(
+    grown: SignedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verifier that was off meanwhile fetches it; where nobody gives it now, it asks again when it is asked again."""
+    record, cheats = next(
+        (record, cheats)
+        for record in grown.records
+        if isinstance(record.body, Verdict) and record.body.round > 0
+        if (cheats := [(record.body.round, item.slot) for item in record.body.judged if item.rejected])
+    )
+    silent = [True]
+
+    async def fetch_state(*_: Any) -> None:
+        if silent:
+            silent.clear()
+            raise UnreachableError("no peer is left that can give the state")
+
+    monkeypatch.setattr("anynode_verifier.follower.fetch_state", fetch_state)
+    reader = follower(grown, tmp_path, record, *cheats, start_root="")
+    assert not await reader.follows(record, holder="", prepared=True)
+    assert await reader.follows(record, holder="", prepared=True)
 
 
 def test_verifiers_and_initial_peers_stand_in_one_order() -> None:

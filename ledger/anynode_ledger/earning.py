@@ -11,14 +11,21 @@ from anynode_contracts.errors import RefusedError, invariant
 from anynode_ledger import accounts as chart
 from anynode_ledger import schema
 from anynode_ledger.accounts import Transfer
+from anynode_ledger.decided import (
+    AmountOf,
+    appeal_against,
+    charge,
+    reinstate_transfers,
+    release_transfers,
+    repay_transfers,
+    slash_transfers,
+    taken_wei,
+)
 from anynode_ledger.journal import Journal
 from anynode_ledger.pay import Credit, credit_id
 from anynode_ledger.registry import known_indices, node_key
 
 _IDS_AT_ONCE = 500  # asked for in one statement
-
-_UNSETTLED = {"held_back": chart.held_back, "accrued": chart.accrued}
-"""By kind, a node's accounts of a job that a slash empties, and a granted appeal fills again."""
 
 
 def is_closed(journal: Journal, job_id: str) -> bool:
@@ -99,9 +106,9 @@ def _credit_transfers(
         held_now = balances.sum_wei("held_back", node_index=one.node_index)
         held = min(one.amount_wei, max(0, held_back_limit_wei - held_now))
         if one.kind == "audit":
-            charge = _charge(one.job_id, one.amount_wei, one.id)
-            source = charge.credit
-            yield charge
+            fee = charge(one.job_id, one.amount_wei, one.id)
+            source = fee.credit
+            yield fee
         if held:
             target = chart.held_back(one.node_index, one.job_id)
             yield Transfer(f"credit/{one.id}/held_back", source, target, held, "credit")
@@ -125,15 +132,7 @@ def release(journal: Journal, job_id: str, release_id: str) -> int:
     """Let what is held back in the job accrue; the wei, or 0 if this release was booked before."""
     if not journal.decide(release_id, "release", job_id, None, "held-back pay is released"):
         return 0
-    released = 0
-    for account in journal.balances.of_kind("held_back", job_id=job_id):
-        amount = journal.balances.available_wei(account.name)
-        if account.node_index is not None and amount:
-            target = chart.accrued(account.node_index, job_id)
-            transfer_id = f"release/{release_id}/{account.node_index}"
-            journal.append(Transfer(transfer_id, account.name, target, amount, "release"))
-            released += amount
-    return released
+    return _book(journal, release_transfers(journal.balances, job_id, release_id), "release")
 
 
 def slash(journal: Journal, node_index: int, job_id: str, reason: str, slash_id: str) -> int:
@@ -141,18 +140,7 @@ def slash(journal: Journal, node_index: int, job_id: str, reason: str, slash_id:
     node_key(journal, node_index)
     if not journal.decide(slash_id, "slash", job_id, node_index, reason):
         return 0
-    taken = 0
-    for kind, account in _UNSETTLED.items():
-        name = account(node_index, job_id)
-        amount = journal.balances.available_wei(name)
-        if amount:
-            away = chart.slashed(node_index, job_id)
-            journal.append(Transfer(f"slash/{slash_id}/{kind}", name, away, amount, "slash"))
-            taken += amount
-    if taken:
-        away = chart.slashed(node_index, job_id)
-        journal.append(Transfer(f"restore/{slash_id}", away, chart.escrow(job_id), taken, "restore"))
-    return taken
+    return _book(journal, slash_transfers(journal.balances, node_index, job_id, slash_id), "slash")
 
 
 def reinstate(journal: Journal, node_index: int, job_id: str, slash_id: str) -> int:
@@ -160,41 +148,31 @@ def reinstate(journal: Journal, node_index: int, job_id: str, slash_id: str) -> 
 
     All of it or nothing: raises ``RefusedError`` for a job that has ended, or whose escrow does not hold it any more.
     """
-    decision_id = f"appeal/{slash_id}"
+    decision_id = appeal_against(slash_id)
     if not journal.decide(decision_id, "reinstate", job_id, node_index, "the appeal against the rejection is granted"):
         return 0
     _require_open(journal, job_id)
-    due, back = sum(_slashed_wei(journal, slash_id, kind) for kind in _UNSETTLED), 0
-    left = journal.balances.available_wei(chart.escrow(job_id))
+    moves = reinstate_transfers(_amounts(journal), node_index, job_id, decision_id)
+    due, left = sum(move.amount_wei for move in moves), journal.balances.available_wei(chart.escrow(job_id))
     if due > left:
         raise RefusedError(
             f"job {job_id[:16]}… has {left} wei left and owes {due} wei to node {node_index}, whose appeal is granted;"
             " fund its escrow, which takes money until the job's deadline"
         )
-    for kind, account in _UNSETTLED.items():
-        amount = _slashed_wei(journal, slash_id, kind)
-        if amount:
-            source, target = chart.escrow(job_id), account(node_index, job_id)
-            journal.append(Transfer(f"reinstate/{decision_id}/{kind}", source, target, amount, "reinstate"))
-            back += amount
-    return back
+    return _book(journal, moves, "reinstate")
 
 
 def repay(journal: Journal, auditor_index: int, job_id: str, slash_id: str, cost_wei: int) -> int:
     """Pay the replay of an appeal that was upheld out of what the slash has taken, as far as the escrow still holds
     that; the wei. Raises ``RefusedError`` for a job that has ended.
     """
-    decision_id = f"appeal/{slash_id}"
+    decision_id = appeal_against(slash_id)
     if not journal.decide(decision_id, "repay", job_id, auditor_index, "the appeal against the rejection is upheld"):
         return 0
     _require_open(journal, job_id)
-    taken = sum(_slashed_wei(journal, slash_id, kind) for kind in _UNSETTLED)
-    amount = min(cost_wei, taken, journal.balances.available_wei(chart.escrow(job_id)))
-    if amount:
-        charge, target = _charge(job_id, amount, decision_id), chart.accrued(auditor_index, job_id)
-        journal.append(charge)
-        journal.append(Transfer(f"repay/{decision_id}/accrued", charge.credit, target, amount, "repay"))
-    return amount
+    left = journal.balances.available_wei(chart.escrow(job_id))
+    amount = min(cost_wei, taken_wei(_amounts(journal), slash_id), left)
+    return _book(journal, repay_transfers(auditor_index, job_id, decision_id, amount), "repay")
 
 
 def last_slash_s(journal: Journal, job_id: str) -> int:
@@ -220,12 +198,16 @@ def _require_funded(journal: Journal, job_id: str, new: Sequence[Credit]) -> Non
         )
 
 
-def _charge(job_id: str, amount_wei: int, what: str) -> Transfer:
-    """What a job is charged for an audit; whoever audits is paid from the account that it goes to."""
-    return Transfer(f"fee/{what}", chart.escrow(job_id), chart.fees(job_id), amount_wei, "fee")
+def _book(journal: Journal, moves: Sequence[Transfer], reason: str) -> int:
+    """Book the moves; the wei of those that are for ``reason``, not of what goes with them."""
+    for move in moves:
+        journal.append(move)
+    return sum(move.amount_wei for move in moves if move.reason == reason)
 
 
-def _slashed_wei(journal: Journal, slash_id: str, kind: str) -> int:
-    """What a slash has taken out of one kind of account."""
-    query = select(schema.transfers.c.amount_wei).where(schema.transfers.c.id == f"slash/{slash_id}/{kind}")
-    return int(journal.connection.execute(query).scalar() or 0)
+def _amounts(journal: Journal) -> AmountOf:
+    def amount_wei(transfer_id: str) -> int:
+        query = select(schema.transfers.c.amount_wei).where(schema.transfers.c.id == transfer_id)
+        return int(journal.connection.execute(query).scalar() or 0)
+
+    return amount_wei

@@ -90,6 +90,7 @@ class Journal:
                 job_id=job_id,
                 node_index=node_index,
                 reason=reason,
+                transfers_before=self.balances.count,
                 recorded_at_s=self.now_s,
             )
         )

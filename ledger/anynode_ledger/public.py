@@ -69,13 +69,17 @@ class PublicCredit(_Record):
 
 
 class PublicDecision(_Record):
-    """A slash, what came of the appeal against one, a release or the end of a job, with its reason in words."""
+    """A slash, what came of the appeal against one, a release or the end of a job, with its reason in words.
+
+    ``transfers_before``: how many of the list came before it.
+    """
 
     id: Name
     kind: Literal["slash", "reinstate", "repay", "release", "close"]
     job_id: Hash
     node_index: Index | None
     reason: Annotated[str, StringConstraints(max_length=10_000)]
+    transfers_before: Count
 
 
 class PublicTransfer(_Record):
@@ -221,7 +225,14 @@ def _credits(journal: Journal) -> list[PublicCredit]:
 def _decisions(journal: Journal) -> list[PublicDecision]:
     table = schema.decisions
     return [
-        PublicDecision(id=row.id, kind=row.kind, job_id=row.job_id, node_index=row.node_index, reason=row.reason)
+        PublicDecision(
+            id=row.id,
+            kind=row.kind,
+            job_id=row.job_id,
+            node_index=row.node_index,
+            reason=row.reason,
+            transfers_before=row.transfers_before,
+        )
         for row in journal.connection.execute(select(table).order_by(table.c.id))
     ]
 

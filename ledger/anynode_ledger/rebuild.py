@@ -22,8 +22,17 @@ from anynode_ledger.batch import (
     next_number,
     plan_settlement,
 )
+from anynode_ledger.decided import (
+    REASONS_DECIDED,
+    reinstate_transfers,
+    release_transfers,
+    repay_transfers,
+    slash_of,
+    slash_transfers,
+    taken_wei,
+)
 from anynode_ledger.pay import credit_id
-from anynode_ledger.public import PublicBatch, PublicLedger
+from anynode_ledger.public import PublicBatch, PublicDecision, PublicLedger
 
 
 def rebuild(public: dict[str, Any], daily_cap_gwei: int) -> list[Batch]:
@@ -56,6 +65,10 @@ class _Rebuild:
         self.caps = {job.job_id: int(job.cap_per_batch_wei) for job in ledger.jobs}
         self.payouts = {node.index: node.payouts for node in ledger.nodes}
         self.states: list[tuple[Batch, BatchState]] = []
+        self.places = {transfer.id: place for place, transfer in enumerate(self.transfers)}
+        self.decisions: dict[int, list[PublicDecision]] = {}
+        for decision in ledger.decisions:
+            self.decisions.setdefault(decision.transfers_before, []).append(decision)
 
     def run(self) -> list[Batch]:
         self._check_ids()
@@ -70,16 +83,71 @@ class _Rebuild:
             self._check_resolved(followed=True)
             self.states.append((self._batch(row, listed, history), listed.state))
         self._replay(len(self.transfers))
+        if self.decisions:
+            late = min(self.decisions)
+            raise RefusedError(f"decision {self.decisions[late][0].id!r} of the public ledger is out of order")
         self._check_resolved(followed=False)
         self.balances.check()
         return [batch for batch, _ in self.states]
 
     def _replay(self, end: int) -> None:
         """Apply the transfers up to ``end`` that are not applied yet; those of a settlement are, by ``_batch``."""
-        for transfer in self.transfers[self.balances.count : end]:
+        while True:
+            if self._follow_decisions():
+                continue
+            if self.balances.count >= end:
+                break
+            transfer = self.transfers[self.balances.count]
             if transfer.phase == "pending":
                 raise RefusedError(f"transfer {transfer.id!r} settles outside any batch of the public ledger")
+            if transfer.reason in REASONS_DECIDED:
+                raise RefusedError(f"transfer {transfer.id!r} follows no decision that the public ledger lists")
             self.balances.apply(transfer)
+        if self.balances.count > end:
+            raise RefusedError("a batch of the public ledger stands in the midst of what a decision moves")
+
+    def _follow_decisions(self) -> str:
+        """Apply what was decided at this point: exactly what follows from the balances. The id of the decision that has
+        moved anything, empty for none.
+        """
+        here = self.balances.count
+        moves: list[Transfer] = []
+        mover = ""
+        for decision in self.decisions.pop(here, []):
+            planned = self._moves(decision)
+            if planned and moves:
+                raise RefusedError(f"decision {decision.id!r} of the public ledger stands where {mover!r} does")
+            if planned:
+                moves, mover = planned, decision.id
+        for place, planned_move in enumerate(moves, start=here):
+            found = self.transfers[place] if place < len(self.transfers) else None
+            if found != planned_move:
+                booked = "nothing" if found is None else f"{found.amount_wei} wei as {found.id!r}"
+                raise RefusedError(f"decision {mover!r} books {booked}, rebuilt are {planned_move}")
+            self.balances.apply(planned_move)
+        return mover
+
+    def _moves(self, decision: PublicDecision) -> list[Transfer]:
+        job_id, index = decision.job_id, decision.node_index
+        if decision.kind == "close":
+            return []
+        if decision.kind == "release":
+            return release_transfers(self.balances, job_id, decision.id)
+        if index is None:
+            raise RefusedError(f"decision {decision.id!r} of the public ledger names no node")
+        if decision.kind == "slash":
+            return slash_transfers(self.balances, index, job_id, decision.id)
+        if decision.kind == "reinstate":
+            return reinstate_transfers(self._booked_wei, index, job_id, decision.id)
+        place = self.places.get(f"repay/{decision.id}/accrued")
+        paid_wei = 0 if place is None else self.transfers[place].amount_wei  # what a replay costs stands in the records
+        if paid_wei > (most_wei := taken_wei(self._booked_wei, slash_of(decision.id))):
+            raise RefusedError(f"decision {decision.id!r} pays {paid_wei} wei of a slash that has taken {most_wei} wei")
+        return repay_transfers(index, job_id, decision.id, paid_wei)
+
+    def _booked_wei(self, transfer_id: str) -> int:
+        place = self.places.get(transfer_id, self.balances.count)
+        return self.transfers[place].amount_wei if place < self.balances.count else 0
 
     def _check_ids(self) -> None:
         for what, ids in (
@@ -93,7 +161,7 @@ class _Rebuild:
                 raise RefusedError(f"the public ledger has {what} {twice[0]!r} twice")
 
     def _check_credits(self) -> None:
-        """Every credit is booked exactly as it says, and nothing is credited, slashed or released without a reason."""
+        """Every credit is booked exactly as it says, and nothing else is credited or charged."""
         booked = {t.id: t for t in self.transfers if t.reason == "credit"}
         for credit in self.ledger.credits:
             own_id = credit_id(credit.job_id, credit.round, credit.node_index, credit.kind)
@@ -108,15 +176,9 @@ class _Rebuild:
                     raise RefusedError(f"credit {credit.id!r} gives {part} wei to {target}, booked are {found[1]} wei")
         if booked:
             raise RefusedError(f"transfer {next(iter(booked))!r} books a credit that the public ledger does not list")
-        decided: set[tuple[str, str]] = {(d.kind, d.id) for d in self.ledger.decisions}
-        self._check_fees(decided)
-        for transfer in self.transfers:
-            if transfer.reason in ("slash", "reinstate", "repay", "release"):
-                parts = transfer.id.split("/")
-                if (transfer.reason, "/".join(parts[1:-1])) not in decided:
-                    raise RefusedError(f"transfer {transfer.id!r} follows no decision that the public ledger lists")
+        self._check_fees()
 
-    def _check_fees(self, decided: set[tuple[str, str]]) -> None:
+    def _check_fees(self) -> None:
         """A job is charged for what its audits earn, and for the replays of appeals that were upheld."""
         charged = {t.id: t for t in self.transfers if t.reason == "fee"}
         for credit in self.ledger.credits:
@@ -124,8 +186,9 @@ class _Rebuild:
                 fee = charged.pop(f"fee/{credit.id}", None)
                 if fee is None or fee.amount_wei != int(credit.amount_wei):
                     raise RefusedError(f"credit {credit.id!r} for an audit is not charged to its job as a fee")
+        repaid = {decision.id for decision in self.ledger.decisions if decision.kind == "repay"}
         for name in charged:
-            if ("repay", name.removeprefix("fee/")) not in decided:
+            if name.removeprefix("fee/") not in repaid:
                 raise RefusedError(f"transfer {name!r} charges a fee for nothing that the public ledger lists")
 
     def _check_resolved(self, *, followed: bool) -> None:

@@ -143,6 +143,7 @@ decisions = Table(  # what was decided about whose pay, once per id: slashes, ap
     Column("job_id", String(64), nullable=False),
     Column("node_index", ForeignKey("nodes.node_index")),
     Column("reason", Text, nullable=False),
+    Column("transfers_before", BigInteger, nullable=False),
     Column("recorded_at_s", BigInteger, nullable=False),
 )
 

@@ -275,7 +275,12 @@ def test_every_change_to_the_public_file_is_found(book: Book, network: Network) 
         (("transfers", 2, "id"), good["transfers"][1]["id"], "twice"),
         (("transfers", 2, "reason"), "gift", "credit|never"),
         (("credits", 0, "round"), 9, "paid twice"),
-        (("decisions", 2, "id"), "someone", "follows no decision"),
+        (("decisions", 2, "id"), "someone", "decision 'someone' books"),
+        (("decisions", 2, "node_index"), 1, "decision 'slash/1' books"),
+        (("decisions", 2, "node_index"), None, "names no node"),
+        (("decisions", 2, "kind"), "close", "follows no decision"),
+        (("decisions", 2, "transfers_before"), 10_000, "follows no decision"),
+        (("decisions", 1, "transfers_before"), 0, "out of order|books|follows no decision"),
         (("batches", 0, "root"), "0" * 64, "root"),
         (("batches", 0, "data_hash"), "0" * 64, "data hash"),
         (("batches", 0, "ledger_hash"), "0" * 64, "ledger hash"),
@@ -303,6 +308,26 @@ def test_every_change_to_the_public_file_is_found(book: Book, network: Network) 
         rebuild({**good, "transfers": good["transfers"][:-1]}, network.daily_cap_gwei)
     with pytest.raises(RefusedError):
         rebuild({**good, "batches": good["batches"][:-1]}, network.daily_cap_gwei)
+
+
+def test_a_slash_takes_all_of_the_pay_of_the_node_that_it_names_and_of_no_other(book: Book, network: Network) -> None:
+    good = _exported(book, network)
+    slashes = [item for item in good["transfers"] if item["reason"] in ("slash", "restore")]
+    assert {item["debit"].split("/")[0] for item in slashes} == {"held_back", "slashed"}
+    spared, turned, lessened = copy.deepcopy(good), copy.deepcopy(good), copy.deepcopy(good)
+    spared["transfers"] = [item for item in good["transfers"] if item not in slashes]
+    place = good["transfers"].index(slashes[0])
+    for item in (*spared["decisions"], *spared["batches"]):
+        item["transfers_before"] -= len(slashes) if item["transfers_before"] > place else 0
+    for item in turned["transfers"]:
+        if item["reason"] in ("slash", "restore"):
+            item |= {side: item[side].replace("/2/", "/1/") for side in ("debit", "credit")}
+    for item in lessened["transfers"]:
+        if item["reason"] in ("slash", "restore"):
+            item["amount_wei"] = "1"
+    for lie in (spared, turned, lessened):
+        with pytest.raises(RefusedError, match=r"decision 'slash/1' (books|of the public ledger stands where)"):
+            rebuild(lie, network.daily_cap_gwei)
 
 
 def _drawn(amount: int) -> Transfer:

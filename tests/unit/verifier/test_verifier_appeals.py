@@ -142,7 +142,7 @@ def test_appeals_of_a_closed_job_are_refused(world: AppealedWorld, tmp_path: Pat
     desk = Desk(world, tmp_path)
     desk.closed = True
     with pytest.raises(RefusedError, match="is closed"):
-        desk.desk.take_in(desk.data(node, round_))
+        desk.desk.take_in(desk.data(node, round_), CALLER)
     assert not desk.desk.waiting
 
 

@@ -44,7 +44,12 @@ def ledger_of(world: SignedWorld, rounds: Sequence[JudgedRound], payee: str, *, 
         transfers=[],
         decisions=[
             PublicDecision(
-                id=f"close/{world.job.job_id}", kind="close", job_id=world.job.job_id, node_index=None, reason=""
+                id=f"close/{world.job.job_id}",
+                kind="close",
+                job_id=world.job.job_id,
+                node_index=None,
+                reason="",
+                transfers_before=0,
             )
         ]
         if closed

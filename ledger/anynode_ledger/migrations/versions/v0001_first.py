@@ -178,6 +178,7 @@ def _create_tables() -> None:
         sa.Column("job_id", sa.String(length=64), nullable=False),
         sa.Column("node_index", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("transfers_before", sa.BigInteger(), nullable=False),
         sa.Column("recorded_at_s", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["node_index"], ["nodes.node_index"], name="fk_decisions_node_index"),
         sa.PrimaryKeyConstraint("id", name="pk_decisions"),

@@ -59,6 +59,35 @@ class Deployment:
     daily_cap_gwei: int
     verifiers: tuple[ChecksumAddress, ...]
 
+    @classmethod
+    def of(
+        cls,
+        addresses: Mapping[str, ChecksumAddress],
+        *,
+        chain_id: int,
+        deployed_block: int,
+        window_s: int,
+        daily_cap_gwei: int,
+        verifiers: Sequence[str],
+        faucet: ChecksumAddress | Literal[""] = "",
+    ) -> Deployment:
+        """From the addresses of the plan's contracts by their names."""
+        return cls(
+            chain_id=chain_id,
+            deployed_block=deployed_block,
+            authority=addresses["AccessManager"],
+            token=addresses["AnyToken"],
+            registry=addresses["MinerRegistry"],
+            distributor=addresses["RewardDistributor"],
+            escrow=addresses["JobEscrow"],
+            stakes=addresses["StakeManager"],
+            verifier_set=addresses["VerifierSet"],
+            faucet=faucet,
+            window_s=window_s,
+            daily_cap_gwei=daily_cap_gwei,
+            verifiers=tuple(Web3.to_checksum_address(verifier) for verifier in verifiers),
+        )
+
     def network(
         self,
         *,
@@ -125,20 +154,14 @@ def deploy_development(
         )
     addresses, first_block = _create_all(w3, deployer, window_s)
     faucet, _ = _create(w3, deployer, "Faucet", addresses["AnyToken"], FAUCET_WEI)
-    made = Deployment(
+    made = Deployment.of(
+        addresses,
         chain_id=chain_id,
         deployed_block=first_block,
-        authority=addresses["AccessManager"],
-        token=addresses["AnyToken"],
-        registry=addresses["MinerRegistry"],
-        distributor=addresses["RewardDistributor"],
-        escrow=addresses["JobEscrow"],
-        stakes=addresses["StakeManager"],
-        verifier_set=addresses["VerifierSet"],
-        faucet=faucet,
         window_s=window_s,
         daily_cap_gwei=PLAN.settings["daily_cap_gwei"],
-        verifiers=tuple(Web3.to_checksum_address(verifier.address) for verifier in verifiers),
+        verifiers=[verifier.address for verifier in verifiers],
+        faucet=faucet,
     )
     _put_in_place(w3, deployer, made)
     if verifiers:

@@ -61,18 +61,11 @@ class Record(BaseModel):
     def deployment(self, verifiers: Sequence[str]) -> Deployment:
         """What was deployed, with the verifiers whom the network will trust. It has no faucet."""
         at = {name: Web3.to_checksum_address(made.address) for name, made in self.contracts.items()}
-        return Deployment(
+        return Deployment.of(
+            at,
             chain_id=self.chain_id,
             deployed_block=self.deployed_block,
-            authority=at["AccessManager"],
-            token=at["AnyToken"],
-            registry=at["MinerRegistry"],
-            distributor=at["RewardDistributor"],
-            escrow=at["JobEscrow"],
-            stakes=at["StakeManager"],
-            verifier_set=at["VerifierSet"],
-            faucet="",
             window_s=self.settings["window_s"],
             daily_cap_gwei=self.settings["daily_cap_gwei"],
-            verifiers=tuple(Web3.to_checksum_address(verifier) for verifier in verifiers),
+            verifiers=verifiers,
         )

@@ -6,22 +6,20 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from at_home import PASSWORD, AtHome
 from deployed import Deployed
 from eth_account.signers.local import LocalAccount
 
-from anynode.cli.main import run
 from anynode.wallet import keystore
 from anynode_contracts.entries import GWEI, Entry, pack
 from anynode_contracts.merkle import build_tree, domain
 from anynode_contracts.networks import Network
 
-PASSWORD = "correct horse battery"
 EARNED_GWEI = 1_234_567_890
 INDEX = 2  # the verifier is node 1
 
@@ -57,30 +55,21 @@ class Api:
         self.thread.join()
 
 
-@dataclass
-class Setting:
+class Setting(AtHome):
     """One registered node with rewards in a posted root, its wallet, its network file, and the API."""
 
-    deployed: Deployed
     api: Api
-    folder: Path
     payout_account: LocalAccount
-    capsys: pytest.CaptureFixture[str]
 
     @property
     def payout(self) -> str:
         return str(self.payout_account.address)
 
     def claim(self, *arguments: object) -> tuple[int, str, str]:
-        self.capsys.readouterr()
-        network = self.folder / "network.toml"
-        code = run(["claim", "--network", str(network), "--wallet", "miner", *map(str, arguments)])
-        captured = self.capsys.readouterr()
-        return code, captured.out, captured.err
+        return self.run("claim", *arguments, wallet="miner")
 
-    def claim_json(self, *arguments: object) -> tuple[int, dict[str, Any]]:
-        code, out, _ = self.claim(*arguments, "--json")
-        return code, json.loads(out.splitlines()[-1])
+    def claim_json(self, *arguments: object, wallet: str = "miner") -> tuple[int, dict[str, Any]]:
+        return self.run_json("claim", *arguments, wallet=wallet)
 
     def network(self, **changes: object) -> None:
         changed = self.deployed.network.model_copy(update={"api_url": self.api.url, **changes})
@@ -110,21 +99,14 @@ class Setting:
 def setting(
     deployment: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Setting]:
-    monkeypatch.setenv("ANYNODE_HOME", str(tmp_path / "home"))
-    password = tmp_path / "password"
-    password.touch(mode=0o600)
-    password.write_text(PASSWORD)
-    monkeypatch.setenv("ANYNODE_PASSWORD_FILE", str(password))
     node = deployment.account()
-    wallets = tmp_path / "home" / "data" / "wallets"
-    keystore.store(keystore.wallet_path(wallets, "miner"), node, PASSWORD, scrypt_n=1024)
     payout = keystore.new_account()
     deployment.send(node, deployment.registry.build_register(payout.address))
-    api = Api()
-    made = Setting(deployment, api, tmp_path, payout, capsys)
+    made = Setting(deployment, tmp_path, {"miner": node}, monkeypatch, capsys)
+    made.api, made.payout_account = Api(), payout
     made.network()
     yield made
-    api.close()
+    made.api.close()
 
 
 def paid_wei(setting: Setting) -> int:
@@ -229,7 +211,7 @@ def test_not_a_node(setting: Setting) -> None:
     setting.deployed.anvil.fund(keystore.new_account().address, 1)
     wallets = setting.folder / "home" / "data" / "wallets"
     keystore.store(keystore.wallet_path(wallets, "other"), keystore.new_account(), PASSWORD, scrypt_n=1024)
-    code, said = setting.claim_json("--wallet", "other")
+    code, said = setting.claim_json(wallet="other")
     assert code == 2 and "is not a registered node" in said["error"]
 
 
@@ -238,7 +220,7 @@ def test_a_wallet_without_ether(setting: Setting) -> None:
     setting.deployed.pass_window()
     wallets = setting.folder / "home" / "data" / "wallets"
     keystore.store(keystore.wallet_path(wallets, "other"), keystore.new_account(), PASSWORD, scrypt_n=1024)
-    code, said = setting.claim_json("--wallet", "other", "--index", INDEX)
+    code, said = setting.claim_json("--index", INDEX, wallet="other")
     assert code == 2 and "has 0 ETH and the claim may cost" in said["error"]
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from at_home import AtHome
 from deployed import TOKEN_WEI, Deployed
 from web3.types import RPCEndpoint
 
-from anynode.cli.main import run
 from anynode.jobs.ending import DEADLINE_DAYS_MAX, deadline_s
-from anynode.wallet import keystore
 from anynode.wallet.times import show_time
 from anynode_contracts.calls import Call
 from anynode_contracts.clients import JobOnChain
@@ -21,31 +18,21 @@ from anynode_contracts.entries import GWEI, Entry
 from anynode_contracts.errors import RefusedError
 from served_jobs import served_jobs
 
-PASSWORD = "correct horse battery"
 BUDGET_WEI = 1000 * TOKEN_WEI
 DAY_S = 86_400
 REFUND_DELAY_S = 30 * DAY_S
 
 
-@dataclass
-class Setting:
+class Setting(AtHome):
     """A job of the wallet ``owner`` with its budget in escrow, and a wallet ``other`` that has ether too."""
 
-    deployed: Deployed
-    folder: Path
     job_id: str
-    capsys: pytest.CaptureFixture[str]
 
     def job(self, *arguments: object, wallet: str = "owner") -> tuple[int, str, str]:
-        self.capsys.readouterr()
-        network = self.folder / "network.toml"
-        code = run(["job", *map(str, arguments), "--network", str(network), "--wallet", wallet])
-        captured = self.capsys.readouterr()
-        return code, captured.out, captured.err
+        return self.run("job", *arguments, wallet=wallet)
 
     def job_json(self, *arguments: object, wallet: str = "owner") -> tuple[int, dict[str, Any]]:
-        code, out, _ = self.job(*arguments, "--json", wallet=wallet)
-        return code, json.loads(out.splitlines()[-1])
+        return self.run_json("job", *arguments, wallet=wallet)
 
     @property
     def on_chain(self) -> JobOnChain:
@@ -58,16 +45,10 @@ class Setting:
 def setting(
     deployment: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Setting:
-    monkeypatch.setenv("ANYNODE_HOME", str(tmp_path / "home"))
-    password = tmp_path / "password"
-    password.touch(mode=0o600)
-    password.write_text(PASSWORD)
-    monkeypatch.setenv("ANYNODE_PASSWORD_FILE", str(password))
-    wallets = tmp_path / "home" / "data" / "wallets"
-    for name, account in (("owner", deployment.owner), ("other", deployment.account())):
-        keystore.store(keystore.wallet_path(wallets, name), account, PASSWORD, scrypt_n=1024)
-    deployment.network.save(tmp_path / "network.toml")
-    return Setting(deployment, tmp_path, deployment.open_job(BUDGET_WEI).hex(), capsys)
+    accounts = {"owner": deployment.owner, "other": deployment.account()}
+    made = Setting(deployment, tmp_path, accounts, monkeypatch, capsys)
+    made.job_id = deployment.open_job(BUDGET_WEI).hex()
+    return made
 
 
 def test_cancel_and_refund(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from at_home import AtHome
 from deployed import Deployed, random_address
 from web3.types import RPCEndpoint
 
-from anynode.cli.main import run
-from anynode.wallet import keystore
 from anynode.wallet.times import show_time
 
-PASSWORD = "correct horse battery"
 INDEX = 2  # the verifier is node 1
 DELAY_S = 48 * 3600
 NEW, OTHER = random_address(1), random_address(2)
 
 
-@dataclass
-class Setting:
+class Setting(AtHome):
     """Node 2 is the wallet ``miner`` and is paid to the wallet ``cold``; ``other`` is neither. All have ether."""
 
-    deployed: Deployed
-    folder: Path
     addresses: dict[str, str]
-    capsys: pytest.CaptureFixture[str]
 
     def payout(self, *arguments: object, wallet: str = "miner") -> tuple[int, str, str]:
-        self.capsys.readouterr()
-        network = self.folder / "network.toml"
-        code = run(["payout", *map(str, arguments), "--network", str(network), "--wallet", wallet])
-        captured = self.capsys.readouterr()
-        return code, captured.out, captured.err
+        return self.run("payout", *arguments, wallet=wallet)
 
     def payout_json(self, *arguments: object, wallet: str = "miner") -> tuple[int, dict[str, Any]]:
-        code, out, _ = self.payout(*arguments, "--json", wallet=wallet)
-        return code, json.loads(out.splitlines()[-1])
+        return self.run_json("payout", *arguments, wallet=wallet)
 
     @property
     def waiting(self) -> tuple[str, int] | None:
@@ -50,18 +37,11 @@ class Setting:
 def setting(
     deployment: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Setting:
-    monkeypatch.setenv("ANYNODE_HOME", str(tmp_path / "home"))
-    password = tmp_path / "password"
-    password.touch(mode=0o600)
-    password.write_text(PASSWORD)
-    monkeypatch.setenv("ANYNODE_PASSWORD_FILE", str(password))
     accounts = {name: deployment.account() for name in ("miner", "cold", "other")}
-    for name, account in accounts.items():
-        path = keystore.wallet_path(tmp_path / "home" / "data" / "wallets", name)
-        keystore.store(path, account, PASSWORD, scrypt_n=1024)
     deployment.send(accounts["miner"], deployment.registry.build_register(accounts["cold"].address))
-    deployment.network.save(tmp_path / "network.toml")
-    return Setting(deployment, tmp_path, {name: account.address for name, account in accounts.items()}, capsys)
+    made = Setting(deployment, tmp_path, accounts, monkeypatch, capsys)
+    made.addresses = {name: account.address for name, account in accounts.items()}
+    return made
 
 
 def test_a_change_waits_and_counts(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

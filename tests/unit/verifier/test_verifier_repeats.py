@@ -31,8 +31,11 @@ class Replays:
     def __init__(self, *outcomes: Outcome | Exception, evidence: Evidence = "exact") -> None:
         self.outcomes, self.evidence = list(outcomes), evidence
         self.asked: list[Replay] = []
+        self.asked_again = asyncio.Event()
 
     async def __call__(self, effect: Replay) -> Replayed:
+        if self.asked:
+            self.asked_again.set()
         self.asked.append(effect)
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(outcome, Exception):
@@ -117,9 +120,8 @@ async def test_a_look_ends_when_its_round_is_judged() -> None:
     replays = Replays(UnreachableError("no peer is left that can give the state"))
     one = repeats(replays, drawn=True)
     look = asyncio.create_task(one.look(Replay(OPEN, SEAL, 0, again=False)))
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert len(replays.asked) > 1 and not look.done()
+    await asyncio.wait_for(replays.asked_again.wait(), 60)
+    assert not look.done()
     await asyncio.to_thread(one.forget, 0)
     async with asyncio.timeout(60):
         with pytest.raises(RefusedError, match="was judged before"):

@@ -98,3 +98,9 @@ class Bank:
 
     def earned(self) -> dict[str, int]:
         return {node.node: node.earned_wei for node in self.book.nodes()}
+
+
+def up_to(records: list[Record], kind: type, round_: int) -> list[Record]:
+    """The records until the first of a kind in a round, with that."""
+    place = next(i for i, r in enumerate(records) if isinstance(r.body, kind) and getattr(r.body, "round", 0) == round_)
+    return records[: place + 1]

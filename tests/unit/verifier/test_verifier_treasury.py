@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from bank import BUDGET_WEI, HELD_BACK_WEI, NETWORK, VERIFIER, VERIFIER_INDEX, Bank
+from bank import BUDGET_WEI, HELD_BACK_WEI, NETWORK, VERIFIER, Bank, up_to
 from signed_world import PRICE_WEI, SignedWorld, make_job
-from sqlalchemy import Engine, event, select
+from sqlalchemy import select
 
 from anynode.rounds.course import Close, Finish, Open, Result, Seal
 from anynode.rounds.judgements import Correct, CorrectedRound, Excision, ReductionJudged, Verdict
 from anynode.rounds.records import Record
 from anynode_contracts.errors import RefusedError
-from anynode_contracts.networks import Network
 from anynode_ledger import schema
-from anynode_ledger.pay import Credit, credit_id
+from anynode_ledger.pay import Credit
 from anynode_ledger.public import public_ledger
 from anynode_ledger.rebuild import rebuild
 from anynode_ledger.settlement import batches_of
@@ -30,29 +28,6 @@ from anynode_verifier.treasury import JobAccount
 
 class CrashError(Exception):
     """The process dies here."""
-
-
-@pytest.fixture
-def open_bank(tmp_path: Path, grown: SignedWorld) -> Iterator[Callable[..., Bank]]:
-    banks: list[Bank] = []
-
-    def open_it(network: Network = NETWORK) -> Bank:
-        banks.append(Bank(tmp_path / f"ledger-{len(banks)}.sqlite", grown, network))
-        return banks[-1]
-
-    yield open_it
-    for bank in banks:
-        bank.book.close()
-
-
-@pytest.fixture
-def bank(open_bank: Callable[..., Bank]) -> Bank:
-    return open_bank().fill()
-
-
-def up_to(records: list[Record], kind: type, round_: int) -> list[Record]:
-    place = next(i for i, r in enumerate(records) if isinstance(r.body, kind) and getattr(r.body, "round", 0) == round_)
-    return records[: place + 1]
 
 
 def cheats_of(world: SignedWorld) -> set[str]:
@@ -329,83 +304,6 @@ def test_what_lies_in_the_distributor_is_paid_though_the_escrow_has_lapsed_befor
     assert found == slashed
     with pytest.raises(RefusedError, match="has ended"):
         bank.book.credit([Credit(f"{job.job_id}/9/50/audit", job.job_id, 9, 50, "audit", 1)], 0)
-
-
-def test_a_job_that_waits_to_be_closed_asks_for_one_batch(open_bank: Callable[..., Bank], grown: SignedWorld) -> None:
-    """What it holds back stays a stake for 14 days; other jobs go on to earn, and are settled when it is time."""
-    bank = open_bank(NETWORK.model_copy(update={"chain_id": 11155111})).fill()
-    account = bank.account()
-    bank.treasury.advance([account])
-    bank.decide("posted")
-    earn_elsewhere(bank, 0)
-    bank.treasury.advance([account])
-    assert len(batches_of(bank.book)) == 1
-    bank.now_s += 3_600.0
-    bank.treasury.advance([account])
-    assert len(batches_of(bank.book)) == 2
-
-
-def test_jobs_that_an_earlier_run_has_brought_to_their_end_ask_for_no_batch(bank: Bank) -> None:
-    bank.finish(bank.account())
-    assert len(batches_of(bank.book)) == 2
-    earn_elsewhere(bank, 0)
-    bank.treasury = bank.restarted()
-    bank.treasury.advance([bank.account()])
-    assert len(batches_of(bank.book)) == 2
-    bank.now_s += 3_600.0
-    bank.treasury.advance([bank.account()])
-    assert len(batches_of(bank.book)) == 3
-
-
-def earn_elsewhere(bank: Bank, number: int) -> None:
-    """The verifier's node earns in a job that goes on."""
-    other = "9" * 64
-    bank.book.fund_job(other, 10**18, f"fund/other/{number}")
-    one = Credit(credit_id(other, number, VERIFIER_INDEX, "samples"), other, number, VERIFIER_INDEX, "samples", 10**17)
-    bank.book.credit([one], 0)
-
-
-def test_accrued_pay_is_settled_when_the_interval_is_over(bank: Bank, grown: SignedWorld) -> None:
-    account = bank.account(up_to(grown.records, Verdict, 1))
-    bank.treasury.advance([account])
-    assert sum(node.accrued_wei for node in bank.book.nodes()) > 0
-    assert batches_of(bank.book) == []
-    bank.now_s += 3_599.0
-    bank.treasury.advance([account])
-    assert batches_of(bank.book) == []
-    bank.now_s += 1.0
-    bank.treasury.advance([account])
-    assert len(batches_of(bank.book)) == 1
-
-
-def test_restarts_do_not_put_off_a_batch(bank: Bank, grown: SignedWorld) -> None:
-    """One before every look, much more often than the interval: the book's dates count, not the process's."""
-    settled_at: list[float] = []
-    for records in (up_to(grown.records, Verdict, 1), list(grown.records[:-1])):
-        began_s, before = bank.now_s, len(batches_of(bank.book))
-        while len(batches_of(bank.book)) == before and bank.now_s < began_s + 3 * 3_600.0:
-            bank.treasury = bank.restarted()
-            bank.treasury.advance([bank.account(records)])
-            bank.now_s += 600.0
-        settled_at.append(bank.now_s - 600.0 - began_s)
-        bank.decide("posted")
-    assert settled_at == [3_600.0, 3_000.0], "the second batch an interval after the first was settled"
-
-
-def test_a_look_at_the_batches_loads_no_entries(bank: Bank, grown: SignedWorld) -> None:
-    """There may be a million in each, and it is looked every second."""
-    bank.finish(bank.account())
-    asked: list[str] = []
-
-    def listen(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        asked.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", listen)
-    try:
-        bank.treasury.advance([bank.account()])
-    finally:
-        event.remove(Engine, "before_cursor_execute", listen)
-    assert asked and not [statement for statement in asked if "FROM entries" in statement]
 
 
 def test_on_a_public_chain_what_is_held_back_stays_a_stake(open_bank: Callable[..., Bank], grown: SignedWorld) -> None:

@@ -15,7 +15,7 @@ from web3.types import EventData
 from anynode_contracts.calls import Call
 from anynode_contracts.clients import ContractClient, job_hash
 from anynode_contracts.events import block_ranges
-from anynode_contracts.stakes import NOBODY
+from anynode_contracts.stakes import NOBODY, StakesClient
 
 
 class SlashStatus(enum.IntEnum):
@@ -50,9 +50,8 @@ class SlashesClient(ContractClient):
         return int(self._read("slashCount"))
 
     def free_wei(self, index: int, *, block: int | None = None) -> int:
-        """What of a node's stake no proposed slash has frozen; 0 also where a proof has taken what was frozen."""
-        active_wei, unbonding_wei, frozen_wei, _ = self._read("stakeOf", index, block=block)
-        return max(0, int(active_wei) + int(unbonding_wei) - int(frozen_wei))
+        """What of a node's stake no proposed slash has frozen."""
+        return StakesClient(self.w3, self.address).stake_of(index, block=block).free_wei
 
     def slash(self, id_: int, *, block: int | None = None) -> Slash:
         index, status, executable_at_s, _, amount_wei, _, _ = self._read("slashOf", id_, block=block)

@@ -21,19 +21,44 @@ NOBODY = "0x0000000000000000000000000000000000000000"
 _NO_SALT = bytes(32)
 
 
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What a node has at stake, in wei: ``active_wei`` counts for a verifier's bond, ``unbonding_wei`` was asked back
+    and can be withdrawn from ``withdrawable_at_s`` (Unix time) on, but for the ``frozen_wei`` of proposed slashes.
+    """
+
+    active_wei: int
+    unbonding_wei: int
+    frozen_wei: int
+    withdrawable_at_s: int
+
+    @property
+    def at_stake_wei(self) -> int:
+        """What the node can lose: also what it has asked back and not withdrawn."""
+        return self.active_wei + self.unbonding_wei
+
+    @property
+    def free_wei(self) -> int:
+        """What no proposed slash has frozen; 0 also where a proof has taken what was frozen."""
+        return max(0, self.at_stake_wei - self.frozen_wei)
+
+    def withdrawable_wei(self, now_s: int) -> int:
+        """What can be withdrawn at ``now_s`` by the chain's clock."""
+        return min(self.unbonding_wei, self.free_wei) if now_s >= self.withdrawable_at_s else 0
+
+
 class StakesClient(ContractClient):
     """StakeManager."""
 
     NAME = "StakeManager"
 
+    def stake_of(self, index: int, *, block: int | None = None) -> Stake:
+        """All zeros for a node that never had any."""
+        return Stake(*(int(value) for value in self._read("stakeOf", index, block=block)))
+
     def at_stake_wei(self, index: int) -> int:
         """What a node can lose: also what it has asked back and not withdrawn."""
-        active_wei, unbonding_wei, *_ = self._read("stakeOf", index)
-        return int(active_wei) + int(unbonding_wei)
-
-    def active_wei(self, index: int) -> int:
-        """What counts for a verifier's bond: what was not asked back."""
-        return int(self._read("stakeOf", index)[0])
+        return self.stake_of(index).at_stake_wei
 
     def credited_wei(self, account: str) -> int:
         """What ``account`` can collect."""
@@ -45,6 +70,14 @@ class StakesClient(ContractClient):
     def build_stake(self, index: int, amount_wei: int) -> Call:
         """To be sent by whoever has approved ``amount_wei`` for the stake manager."""
         return self._build("stake", index, amount_wei)
+
+    def build_request_unstake(self, index: int, amount_wei: int) -> Call:
+        """To be sent by the node or its payout account. All that was asked back before waits anew with it."""
+        return self._build("requestUnstake", index, amount_wei)
+
+    def build_withdraw(self, index: int) -> Call:
+        """To be sent by anyone; the tokens go to the node's payout account."""
+        return self._build("withdraw", index)
 
     def build_collect(self, account: str) -> Call:
         """To be sent by anyone; the tokens go to ``account``."""

@@ -1,4 +1,4 @@
-"""What tests of the ledger on a real chain begin with."""
+"""What tests on a real chain begin with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from deployed import Deployed
+from founding import PASSWORD, Founding
 from ledger_setting import LedgerSetting
 
 
@@ -16,3 +17,15 @@ def setting(deployment: Deployed, tmp_path: Path) -> Iterator[LedgerSetting]:
     setting = LedgerSetting(deployment, tmp_path)
     yield setting
     setting.close()
+
+
+@pytest.fixture
+def founding(
+    deployment: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Founding:
+    password = tmp_path / "password"
+    password.touch(mode=0o600)
+    password.write_text(f"{PASSWORD}\n")
+    monkeypatch.setenv("ANYNODE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ANYNODE_PASSWORD_FILE", str(password))
+    return Founding(deployment, tmp_path, capsys)

@@ -81,8 +81,14 @@ def test_cancel_and_refund(setting: Setting, monkeypatch: pytest.MonkeyPatch) ->
     assert show_time(found.deadline_s + REFUND_DELAY_S) in said["error"]
     deployed.anvil.pass_time(REFUND_DELAY_S)
     before_wei = deployed.token.balance_wei(deployed.owner.address)
+    with monkeypatch.context() as without:
+        without.delenv("ANYNODE_PASSWORD_FILE")
+        code, said = setting.job_json("refund", job_id, "--dry-run", wallet="other")
+    assert (code, said["refundable_wei"]) == (0, str(BUDGET_WEI - 7 * GWEI)) and int(said["fee_wei_max"]) > 0
+    assert deployed.token.balance_wei(deployed.owner.address) == before_wei
     code, said = setting.job_json("refund", job_id, wallet="other")
     assert (code, said["refunded_wei"], said["owner"]) == (0, str(BUDGET_WEI - 7 * GWEI), deployed.owner.address)
+    assert deployed.w3.eth.get_transaction_receipt(said["transaction"])["to"] == deployed.escrow.address
     assert deployed.token.balance_wei(deployed.owner.address) == before_wei + BUDGET_WEI - 7 * GWEI
     code, said = setting.job_json("refund", job_id)
     assert code == 2 and "was refunded already" in said["error"]

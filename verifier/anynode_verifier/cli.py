@@ -18,6 +18,7 @@ from anynode.cli.watch_options import watch_options
 from anynode.wallet import keystore
 from anynode_verifier.calibrate_command import calibrate
 from anynode_verifier.excise_command import excise
+from anynode_verifier.leave_command import leave
 from anynode_verifier.options import asked_option, number_option
 from anynode_verifier.prepare_command import prepare
 from anynode_verifier.stake_command import stake
@@ -46,6 +47,7 @@ def verifier() -> None:
 
 verifier.add_command(calibrate)
 verifier.add_command(excise)
+verifier.add_command(leave)
 verifier.add_command(prepare)
 verifier.add_command(stake)
 verifier.add_command(watch)

@@ -55,7 +55,7 @@ def look(w3: Web3, network: Network, verifier: str) -> Enrolment:
     verifiers = VerifierSetClient(w3, network.verifier_set)
     return Enrolment(
         index=index,
-        active_wei=StakesClient(w3, network.stakes).active_wei(index) if index else 0,
+        active_wei=StakesClient(w3, network.stakes).stake_of(index).active_wei if index else 0,
         bond_wei=verifiers.bond_wei(),
         standing=verifiers.standing_of(verifier),
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from anynode.rounds.appeals import Rejection, Rejections
+from anynode.rounds.coordination import Phase
 from anynode.rounds.course import Close, Result, Seal
 from anynode.rounds.judgements import Correct, Outcome, Verdict
 from anynode.rounds.lean import Lean
@@ -26,7 +27,8 @@ def job_status(run: JobRun, now: float) -> dict[str, Any]:
     places = {item.node: item for item in state.open.members} if state.open else {}
     verdicts, tasks = last_verdicts(bodies), audit_tasks(bodies)
     held_wei = run.stakes.held_back_wei()
-    rates = {name: run.audit_rate(place, held_wei) for name, place in places.items()}
+    going_on = places if state.phase is not Phase.FINISHED else {}
+    rates = {name: run.audit_rate(place, held_wei) for name, place in going_on.items()}
     members = [
         {
             "node": name,

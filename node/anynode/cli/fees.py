@@ -15,16 +15,19 @@ if TYPE_CHECKING:
 
 
 def fee_wei_max(w3: Web3, call: Call, sender: str, more_gas: int = 0) -> int:
-    """The most that sending ``call`` may cost. Raises ``RefusedError`` if the contract would refuse it."""
+    """The most that sending ``call`` may cost, with ``more_gas`` for what follows it.
+
+    Raises ``RefusedError`` if the contract would refuse it.
+    """
     from anynode_contracts.calls import build_transaction
 
     transaction = build_transaction(w3, call, sender)
     return (int(transaction["gas"]) + more_gas) * int(transaction["maxFeePerGas"])
 
 
-def affordable_fee_wei(w3: Web3, call: Call, sender: str) -> int:
+def affordable_fee_wei(w3: Web3, call: Call, sender: str, more_gas: int = 0) -> int:
     """The same. Raises ``UserError`` if the sender does not have so much ether."""
-    fee_wei, balance_wei = fee_wei_max(w3, call, sender), w3.eth.get_balance(w3.to_checksum_address(sender))
+    fee_wei, balance_wei = fee_wei_max(w3, call, sender, more_gas), w3.eth.get_balance(w3.to_checksum_address(sender))
     if balance_wei < fee_wei:
         raise UserError(
             f"{sender} has {show_wei(balance_wei)} ETH and this may cost {show_wei(fee_wei)} ETH of gas; send it some"

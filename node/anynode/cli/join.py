@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from anynode.cli.job_ids import whole_job_id
 from anynode.cli.options import (
     checked_recipient,
     chosen_wallet,
@@ -45,7 +46,12 @@ if TYPE_CHECKING:
     help="Where rewards go: it counts once, when the node is registered; later `anynode payout change` changes it."
     " Default: the wallet's own address.",
 )
-@click.option("--job", "job_id", metavar="ID", help="Work on this job. Default: the first one that is open.")
+@click.option(
+    "--job",
+    "job_id",
+    metavar="ID",
+    help="Work on this job; the first digits will do. Default: the first one that is open.",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="TCP port; 0 takes a free one."
 )
@@ -157,6 +163,7 @@ def join(
     paid_to = None if payout is None else checked_recipient(payout)
     known = load_network(network)
     path = chosen_wallet(wallet)
+    whole_id = None if job_id is None else whole_job_id(known, job_id)
     account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
     home = folder or places().data / "nodes" / known.name / path.stem
     log_to(home / "node.log", logging.INFO, log_format)
@@ -187,7 +194,7 @@ def join(
             folder=home,
             account=account,
             payout=paid_to,
-            job_id=job_id,
+            job_id=whole_id,
             reach=Reach(host, port, announce, relays, upnp, client_only),
             limits=limits,
             audits=audits,
@@ -199,7 +206,7 @@ def join(
 
     def known_trainers() -> dict[str, TrainerKeeper]:
         place = NodeHome(home)
-        name = place.unfinished_job(job_id)
+        name = place.unfinished_job(whole_id)
         return {name: trainer_keeper(place, name, limits)} if name else {}
 
     endings: list[Ending] = []

@@ -229,7 +229,7 @@ def _member(item: dict[str, Any]) -> tuple[str, ...]:
         f"{item['steps_per_s']:.1f}" if item["steps_per_s"] else "not known",
         "yes" if item["committed"] else "no",
         _reducing(item),
-        f"{item['audit_rate']:.1%}" if item["audit_rate"] is not None else "no place",
+        f"{item['audit_rate']:.1%}" if item["audit_rate"] is not None else "none",
     )
 
 

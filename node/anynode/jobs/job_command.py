@@ -144,8 +144,11 @@ def cancel(
 @network_option
 @wallet_option
 @password_option
+@click.option("--dry-run", is_flag=True, help="Check everything and send nothing; needs no password.")
 @reports
-def refund(output: Output, *, job_id: str, network: str, wallet: str, password_file: Path | None) -> None:
+def refund(
+    output: Output, *, job_id: str, network: str, wallet: str, password_file: Path | None, dry_run: bool
+) -> None:
     """Send what is left of a job's budget back to its owner. The first digits of the job's id will do.
 
     Possible when the job's final root is active, or 30 days after its deadline, which `anynode job cancel` brings
@@ -153,10 +156,11 @@ def refund(output: Output, *, job_id: str, network: str, wallet: str, password_f
 
     \b
     Example:
+      anynode job refund 5f2c… --network development --wallet development-owner --dry-run
       anynode job refund 5f2c… --network development --wallet development-owner
     """
     from anynode.wallet import keystore  # noqa: PLC0415
-    from anynode_contracts.calls import estimate_gas, send  # noqa: PLC0415 - brings web3, which is slow to import
+    from anynode_contracts.calls import send  # noqa: PLC0415 - brings web3, which is slow to import
     from anynode_contracts.clients import EscrowClient  # noqa: PLC0415
 
     known = load_network(network)
@@ -169,16 +173,24 @@ def refund(output: Output, *, job_id: str, network: str, wallet: str, password_f
     if found.refunded:
         raise UserError(f"{view.name} was refunded already; {show_wei(found.refunded_wei)} ANY went to {found.owner}")
     try:
-        estimate_gas(w3, call, keystore.read(path).address)
+        fee_wei = affordable_fee_wei(w3, call, keystore.read(path).address)
     except RefusedError as error:
         if "RefundTooEarly" in str(error):
             raise RefusedError(why_not_refunded(view)) from error
         raise
+    facts = {"job_id": whole_id, "owner": found.owner}
+    if dry_run:
+        output.say(
+            f"Dry run: this would send {show_wei(found.remaining_wei)} ANY back to {found.owner} and cost at most "
+            f"{show_wei(fee_wei)} ETH of gas; nothing was sent."
+        )
+        output.result(facts | {"refundable_wei": str(found.remaining_wei), "fee_wei_max": str(fee_wei)})
+        return
     account = keystore.unlock(path, password(password_file, f"the wallet {path.stem}"))
-    send(w3, account, call)
+    sent = receipt_facts(send(w3, account, call))
     refunded_wei = _view(escrow, whole_id).job.refunded_wei
-    output.say(f"{show_wei(refunded_wei)} ANY went back to {found.owner}")
-    output.result({"job_id": whole_id, "owner": found.owner, "refunded_wei": str(refunded_wei)})
+    output.say(f"{show_wei(refunded_wei)} ANY went back to {found.owner} in transaction {sent['transaction']}")
+    output.result(facts | {"refunded_wei": str(refunded_wei)} | sent)
 
 
 def _view(escrow: EscrowClient, job_id: str) -> EscrowView:

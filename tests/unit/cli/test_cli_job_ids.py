@@ -38,7 +38,8 @@ def test_what_is_no_id(wrong: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("result", "folder", "--job"), ("earnings", "--job"), ("job", "refund"), ("job", "cancel")]
+    "command",
+    [("join", "--job"), ("result", "folder", "--job"), ("earnings", "--job"), ("job", "refund"), ("job", "cancel")],
 )
 def test_every_command_takes_them(anynode: Anynode, home: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
     keystore.store(home / "data" / "wallets" / "default.json", keystore.new_account(), "a password", scrypt_n=1024)

@@ -11,7 +11,7 @@ from appealing_world import AppealingWorld
 from world import RULES, opens
 from world_cast import COORDINATOR, Role, Weather
 
-from anynode.rounds import coordinator
+from anynode.rounds import coordinator, member
 from anynode.rounds.appeals import APPEALS_MAX
 from anynode.rounds.events import Appealed
 from anynode.rounds.judgements import Verdict
@@ -50,6 +50,8 @@ def test_the_honest_win_their_appeals_and_cheats_lose_theirs(seed: int) -> None:
     for item in world.rulings:
         assert item.granted == (item.node in honest), f"{item}{again}"
     for peer in world.members:
+        assert isinstance(peer.state, member.State)
+        assert peer.state.own.standing.banned == world.standing(peer.name).banned, f"a member counts otherwise{again}"
         if peer.name in honest:
             assert not world.standing(peer.name).banned, f"an honest node stays excluded{again}"
         elif any(item.node == peer.name for item in world.rulings):

@@ -36,7 +36,6 @@ from anynode.rounds.membership import (
 )
 from anynode.rounds.messages import Delivery, DeliveryReceipt, Receipt, Refused, WorkLeft
 from anynode.rounds.records import Record
-from anynode.rounds.reductions import rejected_reducers, unreadable_nodes
 from anynode.rounds.table import Table
 from anynode.rounds.witnesses import witnesses_of
 
@@ -52,7 +51,7 @@ def take_in(state: State, message: MemberMessage, now: float) -> Step:
         case Receipt() if _is_mine(state, message):
             return replace(state, receipt=message), []
         case Refused():
-            return replace(state, refused=message.reason), []
+            return replace(state, turned_away=message.reason), []
         case WorkLeft() if state.open and message.round == state.open.round:
             until = min(state.work_until, now + message.left_ms / 1000)
             return replace(state, work_until=until, waits_until=-math.inf), []
@@ -210,11 +209,10 @@ def absorb(state: State, record: Record, now: float) -> Step:
         case Verdict():
             return _absorb_verdict(state, body)
         case Correct():
-            reasons = [item.reason for item in body.excised if item.node == state.me.node]
-            state = replace(state, refused=reasons[0]) if reasons else state
+            state = replace(state, own=state.own.after_correction(state.me.node, body))
             return _compare(replace(state, closed_round=body.round + 1, closed_root=body.state_root))
         case Ruling():
-            return state, []  # it opens the door to its node again, or does not
+            return replace(state, own=state.own.after_ruling(state.me.node, body)), []
         case Finish():
             return replace(state, finished=True, finished_at=now), []
 
@@ -275,9 +273,6 @@ def _absorb_seal(state: State, body: Seal, now: float) -> Step:
 
 
 def _absorb_assign(state: State, body: Assign, now: float) -> State:
-    mine = [item.reason for item in body.rejected if item.slot == state.slot]
-    unreadable = unreadable_nodes(state.open, body) if state.open is not None and body.unreadable else {}
-    mine += [reason for node, reason in unreadable.items() if node == state.me.node]
     chunks = {item.chunk for item in body.reducers if item.slot == state.slot}
     still = {item.chunk: item.slot for item in body.reducers}
     witnessed = tuple(
@@ -291,7 +286,7 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
         state,
         assign=body,
         assigned_at=now,
-        refused=mine[0] if mine else state.refused,
+        own=state.own if state.open is None else state.own.after_assign(state.me.node, state.open, state.slot, body),
         batches=_batches(body, state.delivered) if is_among(state.slot, body.accepted) else (),
         mine=tuple(sorted(chunks)),
         reduced={chunk: item for chunk, item in state.reduced.items() if chunk in chunks},
@@ -305,13 +300,10 @@ def _absorb_assign(state: State, body: Assign, now: float) -> State:
 
 def _absorb_verdict(state: State, body: Verdict) -> Step:
     """The end for whom it rejects. A secret that is not the one sealed is evidence against who signed both."""
-    place = bisect_left(body.judged, state.me.node, key=lambda item: item.node)
-    mine = [item.reason for item in body.judged[place : place + 1] if item.node == state.me.node and item.rejected]
-    mine += [reason for node, reason in rejected_reducers(body).items() if node == state.me.node]
     sealed = state.unjudged.get(body.round)
     unjudged = {round_: item for round_, item in state.unjudged.items() if round_ != body.round}
     claims = {round_: items for round_, items in state.claims.items() if round_ != body.round}
-    state = replace(state, unjudged=unjudged, claims=claims, refused=mine[0] if mine else state.refused)
+    state = replace(state, unjudged=unjudged, claims=claims, own=state.own.after_verdict(state.me.node, body))
     if sealed is None or opens(body.secret, sealed.secret_hash):
         return state, []
     what = "reveals another audit secret than was sealed" if body.secret else "withholds the audit secret"

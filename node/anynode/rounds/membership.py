@@ -12,6 +12,7 @@ from anynode.rounds.effects import Deliver, MemberEffect
 from anynode.rounds.events import Reduced, WorkDone
 from anynode.rounds.judgements import Judged
 from anynode.rounds.messages import ChunkDone, DeliveryReceipt, Receipt
+from anynode.rounds.own_standing import OwnStanding
 from anynode.rounds.records import GENESIS
 from anynode.rounds.table import Table
 
@@ -78,6 +79,9 @@ class State:
     Inner steps of the round are taken until ``work_until``. A member that found its round open when it started does not
     know how long it has been: it asks, and waits for the answer until ``waits_until``.
 
+    ``own`` is how it stands by the records: that it is excluded is taken from nobody's word. ``turned_away`` is why the
+    coordinator would not have it join, for example in another version.
+
     ``over``: this member has no further part in the job, or the job has ended and so have its audits.
 
     ``past`` are the last rounds that have closed, from which an older state is brought up to date.
@@ -124,11 +128,17 @@ class State:
     receipts: tuple[DeliveryReceipt, ...] = ()
     claims: Mapping[int, tuple[DeliveryReceipt, ...]] = field(default_factory=dict)
     unjudged: Mapping[int, Unjudged] = field(default_factory=dict)
-    refused: str = ""
+    own: OwnStanding = field(default_factory=OwnStanding)
+    turned_away: str = ""
     finished: bool = False
     finished_at: float = 0.0
     over: bool = False
     asked: Table[str, float] = field(default_factory=Table)
+
+    @property
+    def refused(self) -> str:
+        """Why this node has no further part; empty while it has."""
+        return self.own.standing.banned or self.turned_away
 
 
 Step = tuple[State, list[MemberEffect]]

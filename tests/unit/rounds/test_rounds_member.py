@@ -9,6 +9,7 @@ import pytest
 from round_actors import ALICE, BOB, BODIES, NEXT, chain_of
 from round_member import ASSIGN, CHAIN, OPEN, TRACE, UPDATE, WORK, Member
 
+from anynode.rounds import member
 from anynode.rounds.course import Reason
 from anynode.rounds.effects import (
     Fault,
@@ -17,7 +18,7 @@ from anynode.rounds.effects import (
     StopWork,
 )
 from anynode.rounds.events import Failed
-from anynode.rounds.judgements import Verdict
+from anynode.rounds.judgements import Ruling, Task, Verdict
 from anynode.rounds.membership import STAY_S, VERDICT_S
 from anynode.rounds.messages import (
     Commitment,
@@ -44,11 +45,11 @@ def test_it_joins_until_it_has_a_place_and_syncs_always() -> None:
     assert alice.sent(Sync) == [Sync("sync", ALICE, 2, 0)]
 
 
-def test_who_is_refused_joins_no_more() -> None:
+def test_who_is_turned_away_joins_no_more() -> None:
     bob = Member(BOB)
-    bob.feed(Refused("refused", BOB, "the audit differs"))
+    bob.feed(Refused("refused", BOB, "another version"))
     bob.after(60.0)
-    assert bob.state.refused == "the audit differs"
+    assert bob.state.refused == "another version"
     assert not bob.sent(Join)
 
 
@@ -57,12 +58,42 @@ def test_a_rejection_in_the_records_is_a_refusal() -> None:
     rejected = replace(ASSIGN, rejected=(Reason(1, "differs in segment 0"),))
     bob.records(*chain_of(*BODIES[:3], rejected))
     assert bob.state.refused == "differs in segment 0"
+    alice = Member()
+    alice.records(*chain_of(*BODIES[:6], judged_wrong("9" * 64)))
+    assert alice.state.refused == "differs"
+    again = Member()
+    again.records(*chain_of(*BODIES[:6], judged_wrong("")))
+    assert not again.state.refused, "what follows from an exclusion is none by itself"
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_granted_appeal_opens_the_door_again_also_to_a_process_of_before(granted: bool) -> None:
+    mistaken = BOB if granted else ""
+    ruling = Ruling("ruling", 0, 0, ALICE, "0x" + "ab" * 65, True, granted, "replayed again", mistaken)
+    records = chain_of(*BODIES[:6], judged_wrong("9" * 64), ruling)
+    alice = Member()
+    alice.records(*records)
+    restarted = member.restore(Member().state, records, 0.0)
+    for state in (alice.state, restarted):
+        assert state.refused == ("" if granted else "differs")
+    bob = Member(BOB)
+    bob.records(*records)
+    assert not bob.state.refused
+
+
+def test_an_auditor_that_lied_reads_it_in_the_records() -> None:
+    task = Task(0, BOB, 4, "rejected", "accepts what is wrong", None, "0x" + "ab" * 65)
+    bob, alice = Member(BOB), Member()
+    for each in (bob, alice):
+        each.records(*chain_of(*BODIES[:6], replace(judged_wrong(""), tasks=(task,))))
+    assert "as an auditor: accepts what is wrong" in bob.state.refused and not alice.state.refused
+
+
+def judged_wrong(proof: str) -> Verdict:
+    """The verdict of the round, but for Alice's work, which it rejects."""
     verdict = BODIES[6]
     assert isinstance(verdict, Verdict)
-    failed = replace(verdict, judged=(replace(verdict.judged[0], outcome="rejected", reason="differs"),))
-    alice = Member()
-    alice.records(*chain_of(*BODIES[:6], failed))
-    assert alice.state.refused == "differs"
+    return replace(verdict, judged=(replace(verdict.judged[0], outcome="rejected", reason="differs", proof=proof),))
 
 
 # --- the audit secret -----------------------------------------------------------------------------------------------

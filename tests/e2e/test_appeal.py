@@ -60,7 +60,7 @@ def test_a_false_rejection_is_taken_back(network: SmallNetwork) -> None:
         assert rejection(network, node)["appeal"]["mistaken"] == network.status()["verifier"]
         network.start_worker(ACCUSED, *PACE)
     network.until("the last round", lambda: network.job()["phase"] == "finished", "verifier")
-    assert processes.wait(ACCUSED, 90.0) == 0, "it has a place until the job's end"
+    assert processes.wait(ACCUSED, 90.0) == 0, network.words()  # it has a place until the job's end
     network.until("its payments", lambda: network.status()["ledger"]["jobs"][0]["closed"], "verifier")
     account = next(item for item in network.status()["ledger"]["nodes"] if item["node"] == node)
     assert int(account["earned_wei"]) > 0 and int(account["slashed_wei"]) == 0, account

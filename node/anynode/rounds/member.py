@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from anynode.rounds.events import MemberMessage
 from anynode.rounds.following import absorb, take_in
-from anynode.rounds.membership import TOLD_S, Self, State, Step, delivery_key
+from anynode.rounds.membership import ASKS_S, TOLD_S, Self, State, Step, delivery_key
 from anynode.rounds.planning import plan
 from anynode.rounds.promises import Promises, recall
 from anynode.rounds.records import Record
@@ -34,6 +34,6 @@ def restore(state: State, records: Iterable[Record], now: float, kept: Mapping[i
     for record in records:
         state, _ = absorb(state, record, now)
         state = recall(state, record.body, kept or {})
-    state = replace(state, asked=Table())
+    state = replace(state, asked=Table(), asks_until=now + ASKS_S)
     in_open_round = state.open is not None and state.slot is not None and state.seal is None
     return replace(state, waits_until=now + TOLD_S) if in_open_round else state

@@ -28,6 +28,8 @@ LATE_SHARE = 0.5
 """After this part of an exchange a reducer goes without the senders that have not delivered."""
 TELL_S = 0.25
 """So often a reducer says what it has averaged, so that its results leave while it averages the rest."""
+ASKS_S = 10.0
+"""So long a member that was excluded when it stopped asks for newer records before it ends again."""
 TOLD_S = 3.0
 """So long a member that has restarted inside a round waits to hear what is left of it."""
 CATCH_UP_ROUNDS = 8
@@ -79,8 +81,9 @@ class State:
     Inner steps of the round are taken until ``work_until``. A member that found its round open when it started does not
     know how long it has been: it asks, and waits for the answer until ``waits_until``.
 
-    ``own`` is how it stands by the records: that it is excluded is taken from nobody's word. ``turned_away`` is why the
-    coordinator would not have it join, for example in another version.
+    ``own`` is how it stands by the records: that it is excluded is taken from nobody's word. Where it was when it
+    started, it asks for newer records until ``asks_until``, among which a granted appeal may be. ``turned_away`` is why
+    the coordinator would not have it join, for example in another version.
 
     ``over``: this member has no further part in the job, or the job has ended and so have its audits.
 
@@ -128,6 +131,7 @@ class State:
     receipts: tuple[DeliveryReceipt, ...] = ()
     claims: Mapping[int, tuple[DeliveryReceipt, ...]] = field(default_factory=dict)
     unjudged: Mapping[int, Unjudged] = field(default_factory=dict)
+    asks_until: float = -math.inf
     own: OwnStanding = field(default_factory=OwnStanding)
     turned_away: str = ""
     finished: bool = False

@@ -68,7 +68,8 @@ def plan(state: State, now: float) -> Step:
 
 def _is_over(state: State, now: float) -> bool:
     ended = state.finished and state.held_round >= state.closed_round
-    return bool(state.refused) or (ended and (not state.unjudged or now >= state.finished_at + STAY_S))
+    out = bool(state.turned_away) or (bool(state.refused) and now >= state.asks_until)
+    return out or (ended and (not state.unjudged or now >= state.finished_at + STAY_S))
 
 
 def _plan_presence(state: State, now: float) -> Step:

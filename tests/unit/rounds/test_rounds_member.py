@@ -19,7 +19,7 @@ from anynode.rounds.effects import (
 )
 from anynode.rounds.events import Failed
 from anynode.rounds.judgements import Ruling, Task, Verdict
-from anynode.rounds.membership import STAY_S, VERDICT_S
+from anynode.rounds.membership import ASKS_S, STAY_S, VERDICT_S
 from anynode.rounds.messages import (
     Commitment,
     Join,
@@ -73,9 +73,15 @@ def test_a_granted_appeal_opens_the_door_again_also_to_a_process_of_before(grant
     records = chain_of(*BODIES[:6], judged_wrong("9" * 64), ruling)
     alice = Member()
     alice.records(*records)
-    restarted = member.restore(Member().state, records, 0.0)
-    for state in (alice.state, restarted):
-        assert state.refused == ("" if granted else "differs")
+    assert alice.state.over is not granted
+    restarted = Member()
+    restarted.state = member.restore(restarted.state, records[:7], 0.0)
+    assert restarted.after(1.0) and restarted.sent(Sync) and not restarted.state.over, "it asks what has come since"
+    restarted.records(records[7])
+    restarted.after(ASKS_S)
+    assert restarted.state.over is not granted
+    for each in (alice, restarted):
+        assert each.state.refused == ("" if granted else "differs")
     bob = Member(BOB)
     bob.records(*records)
     assert not bob.state.refused
